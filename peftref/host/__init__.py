@@ -1,0 +1,1 @@
+"""Hosts: pretrained transformers, their slots, and the sites where the slots stand."""

@@ -1,0 +1,23 @@
+"""Where the data that ships with the package stands: the catalog and the schemas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def data_folder(kind: Literal["catalog", "schemas"]) -> Path:
+    """The folder of the shipped catalog or of the shipped schemas.
+
+    An installed wheel carries it inside the package; a checkout has it beside the package. Raises FileNotFoundError
+    where neither has it, which means a broken installation.
+
+    >>> data_folder("catalog").name
+    'catalog'
+    """
+    for folder in (_PACKAGE / "_data" / kind, _PACKAGE.parent / kind):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"peftref was installed without its {kind} folder; install it again")

@@ -1,0 +1,216 @@
+"""Kinds: the shape of a value, and which implicit axes (batch, tokens) it carries; with the rules by which ops combine them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from peftref.lang.size import Size
+
+Per = Literal["none", "sample", "token"]
+_ORDER: dict[Per, int] = {"none": 0, "sample": 1, "token": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Shape in the column convention, and `per`: one value in all, one per sample, or one per token.
+
+    >>> Kind((Size.symbol("d_in"),), "token").show()
+    '[d_in] per token'
+    """
+
+    dims: tuple[Size, ...]
+    per: Per = "none"
+
+    def show(self) -> str:
+        """The kind in words: `[r, d_in]`, `[d_in] per token`, `a number`."""
+        shape = f"[{', '.join(dim.show() for dim in self.dims)}]" if self.dims else "a number"
+        return shape if self.per == "none" else f"{shape} per {self.per}"
+
+    def evaluate(self, values: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape as numbers."""
+        return tuple(dim.evaluate(values) for dim in self.dims)
+
+
+SCALAR = Kind(())
+
+
+class KindError(Exception):
+    """An op cannot take these operands: a sentence, and a hint where one is known."""
+
+    def __init__(self, text: str, hint: str | None = None, clash: tuple[Size, ...] = ()) -> None:
+        super().__init__(text)
+        self.hint = hint
+        self.clash = clash
+
+
+def widest(kinds: tuple[Kind, ...]) -> Per:
+    """The implicit axes of a result: those of the operand that has most."""
+    return max((kind.per for kind in kinds), key=_ORDER.__getitem__, default="none")
+
+
+def elementwise(kinds: tuple[Kind, ...]) -> Kind:
+    """Equal shapes, numbers, or a column [n] that acts on every column of [n, m]."""
+    dims = max((kind.dims for kind in kinds), key=len)
+    for kind in kinds:
+        if kind.dims and dims[: len(kind.dims)] != kind.dims:
+            clash = next(pair for pair in zip(kind.dims, dims, strict=False) if pair[0] != pair[1])
+            raise KindError(
+                f"the shapes {kind.show()} and {Kind(dims).show()} do not fit",
+                "operands need equal shapes, a number, or a column [n] against [n, m]",
+                clash,
+            )
+    return Kind(dims, widest(kinds))
+
+
+def matmul(kinds: tuple[Kind, ...]) -> Kind:
+    """[a, b] @ [b, c], [a, b] @ [b], and stacks [n, a, b] @ [n, b, c]; per token where the right operand is."""
+    left, right = kinds
+    if len(left.dims) < 2:
+        raise KindError(
+            f"the left operand is {left.show()}, not a matrix", "scale by a vector with *, or make it diag(v)"
+        )
+    if not right.dims:
+        raise KindError("the right operand is a number", "scale by a number with *")
+    if left.per != "none" and right.per == "none":
+        raise KindError(
+            f"the left operand is {left.show()} and the right one is not", "in the column convention, write M @ x"
+        )
+    stack = left.dims[:-2]
+    inner = right.dims[len(stack)] if len(right.dims) > len(stack) else None
+    if right.dims[: len(stack)] != stack or inner is None or len(right.dims) > len(stack) + 2:
+        raise KindError(f"a stack {left.show()} needs a stack of the same length, not {right.show()}")
+    if inner != left.dims[-1]:
+        raise KindError(f"inner sizes differ: {left.dims[-1].show()} and {inner.show()}", None, (left.dims[-1], inner))
+    return Kind((*stack, left.dims[-2], *right.dims[len(stack) + 1 :]), widest(kinds))
+
+
+def transpose(kinds: tuple[Kind, ...]) -> Kind:
+    """The last two axes change places."""
+    (kind,) = kinds
+    if len(kind.dims) < 2:
+        raise KindError(f".T needs a matrix, and this is {kind.show()}")
+    return Kind((*kind.dims[:-2], kind.dims[-1], kind.dims[-2]), kind.per)
+
+
+def sum_stack(kinds: tuple[Kind, ...]) -> Kind:
+    """The first axis is summed away."""
+    (kind,) = kinds
+    if not kind.dims:
+        raise KindError("sum needs a stack, and this is a number")
+    return Kind(kind.dims[1:], kind.per)
+
+
+def kron(kinds: tuple[Kind, ...]) -> Kind:
+    """[a, b] and [c, d] give [a c, b d]; stacks of equal length give a stack."""
+    left, right = kinds
+    if len(left.dims) < 2 or len(right.dims) != len(left.dims) or left.dims[:-2] != right.dims[:-2]:
+        raise KindError(f"kron needs two matrices, or two equal stacks of them, not {left.show()} and {right.show()}")
+    a, b = left.dims[-2:]
+    c, d = right.dims[-2:]
+    return Kind((*left.dims[:-2], a * c, b * d), widest(kinds))
+
+
+def block_diag(kinds: tuple[Kind, ...]) -> Kind:
+    """A stack [n, a, b] gives [n a, n b]."""
+    (kind,) = kinds
+    if len(kind.dims) != 3:
+        raise KindError(f"block_diag needs a stack of matrices [n, a, b], and this is {kind.show()}")
+    n, a, b = kind.dims
+    return Kind((n * a, n * b), kind.per)
+
+
+def diag(kinds: tuple[Kind, ...]) -> Kind:
+    """A vector [n] gives a diagonal matrix [n, n]."""
+    (kind,) = kinds
+    if len(kind.dims) != 1:
+        raise KindError(f"diag needs a vector, and this is {kind.show()}", "scale rows by a vector with *")
+    return Kind(kind.dims * 2, kind.per)
+
+
+def square(kinds: tuple[Kind, ...]) -> Kind:
+    """A square matrix, or a stack of them, keeps its shape."""
+    (kind,) = kinds
+    if len(kind.dims) < 2 or kind.dims[-1] != kind.dims[-2]:
+        raise KindError(f"a square matrix is needed, and this is {kind.show()}")
+    return kind
+
+
+def householder(kinds: tuple[Kind, ...]) -> Kind:
+    """Vectors [r, n] give the orthogonal matrix [n, n]."""
+    (kind,) = kinds
+    if len(kind.dims) != 2:
+        raise KindError(f"householder needs vectors [r, n], and this is {kind.show()}")
+    return Kind((kind.dims[1], kind.dims[1]), kind.per)
+
+
+def rows(kinds: tuple[Kind, ...]) -> Kind:
+    """A matrix [n, m] gives a number for each row, [n]."""
+    (kind,) = kinds
+    if len(kind.dims) != 2:
+        raise KindError(f"a matrix is needed, and this is {kind.show()}")
+    return Kind(kind.dims[:1], kind.per)
+
+
+def columns(kinds: tuple[Kind, ...]) -> Kind:
+    """A matrix [n, m] gives a number for each column, [m]."""
+    (kind,) = kinds
+    if len(kind.dims) != 2:
+        raise KindError(f"a matrix is needed, and this is {kind.show()}")
+    return Kind(kind.dims[1:], kind.per)
+
+
+def vector(kinds: tuple[Kind, ...]) -> Kind:
+    """A vector (with further operands of its shape) keeps its shape."""
+    kind = kinds[0]
+    if len(kind.dims) != 1:
+        raise KindError(f"a vector is needed, and this is {kind.show()}")
+    for other in kinds[1:]:
+        if other.dims != kind.dims:
+            raise KindError(f"the shapes {kind.show()} and {other.show()} differ", None, (kind.dims[0],))
+    return Kind(kind.dims, widest(kinds))
+
+
+def number(kinds: tuple[Kind, ...]) -> Kind:
+    """Anything gives a number."""
+    return Kind((), kinds[0].per)
+
+
+def mean_tokens(kinds: tuple[Kind, ...]) -> Kind:
+    """A value per token gives one per sample."""
+    (kind,) = kinds
+    if kind.per != "token":
+        raise KindError(f"mean_tokens needs a value per token, and this is {kind.show()}")
+    return Kind(kind.dims, "sample")
+
+
+def concat(kinds: tuple[Kind, ...]) -> Kind:
+    """Rows [n, ...] and values [...] per token are put one after the other on the token axis."""
+    first = next((kind for kind in kinds if kind.per == "token"), None)
+    if first is None:
+        raise KindError("one operand of concat must carry the token axis", "concat(P, h) puts the rows of P in front")
+    for kind in kinds:
+        dims = kind.dims if kind.per == "token" else kind.dims[1:]
+        if dims != first.dims or (kind.per == "none" and not kind.dims):
+            wanted = ", ".join(["n", *(dim.show() for dim in first.dims)])
+            raise KindError(f"{kind.show()} cannot join {first.show()}", f"a leaf of shape [{wanted}] can")
+    return first
+
+
+def attend(kinds: tuple[Kind, ...]) -> Kind:
+    """Queries [d] per token, keys [d] and values [e] per token or as rows [n, d] and [n, e], give [e] per token.
+
+    Where heads are an axis of their own, queries [n, d], keys [m, d] and values [m, e] carry them, m dividing n.
+    """
+    query, key, value = kinds
+    if query.per != "token":
+        raise KindError(f"the queries of attend must be per token, and these are {query.show()}")
+    key_dims = key.dims if key.per == "token" else key.dims[1:]
+    value_dims = value.dims if value.per == "token" else value.dims[1:]
+    if key.per != value.per or not (len(query.dims) == len(key_dims) == len(value_dims)) or not query.dims:
+        raise KindError(f"queries {query.show()}, keys {key.show()} and values {value.show()} do not fit")
+    if query.dims[-1] != key_dims[-1]:
+        clash = (query.dims[-1], key_dims[-1])
+        raise KindError(f"queries and keys differ in size: {clash[0].show()} and {clash[1].show()}", None, clash)
+    return Kind((*query.dims[:-1], value_dims[-1]), "token")

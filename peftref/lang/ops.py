@@ -1,0 +1,124 @@
+"""The op table, one row per op: the parser, the checker, the analyses, the emitter, the oracle and the reference page read it.
+
+To add an op: one row here, its literal definition in `peftref/compile/oracle.py`, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from peftref.lang import kind as k
+from peftref.lang.kind import Kind
+
+Family = Literal["arithmetic", "activation", "contraction", "structure", "normalisation", "orthogonal", "token", "flow"]
+Rule = Callable[[tuple[Kind, ...]], Kind]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """A row of the op table.
+
+    name: as called; symbol: as written infix. arity: least and most operands. rule: kinds of the operands to the kind of the
+    result. linear: operands in which it is linear, each by itself. vanishes: operands that, when zero, make the result zero.
+    elementwise: acts on each number by itself. torch: source text of the result with {0}, {1} … for operands in torch's row
+    layout, and {option} for options. flops: floating-point operations of one result, from the operands' and the result's
+    shapes (multiply and add count one each; elementwise work is not counted, as in torch's own counter). about and example:
+    for the reference page; the example is run through every stage.
+    """
+
+    name: str
+    family: Family
+    about: str
+    example: str
+    arity: tuple[int, int]
+    rule: Rule
+    torch: str
+    symbol: str | None = None
+    linear: frozenset[int] = frozenset()
+    vanishes: frozenset[int] = frozenset()
+    elementwise: bool = False
+    flops: Callable[[tuple[Shape, ...], Shape], int] | None = None
+    options: tuple[tuple[str, int], ...] = ()
+    setting: str | None = None
+    latex: str | None = None
+
+
+def _product(shape: Shape) -> int:
+    total = 1
+    for extent in shape:
+        total *= extent
+    return total
+
+
+def _matmul_flops(args: tuple[Shape, ...], out: Shape) -> int:
+    return 2 * _product(out) * args[0][-1]
+
+
+def _cayley_flops(args: tuple[Shape, ...], out: Shape) -> int:
+    n = out[-1]
+    return _product(out[:-2]) * (2 * n**3 // 3 + 2 * n**3)
+
+
+def _householder_flops(args: tuple[Shape, ...], out: Shape) -> int:
+    return 4 * args[0][0] * _product(out)
+
+
+_ONE, _TWO = (1, 1), (2, 2)
+_FIRST, _BOTH = frozenset({0}), frozenset({0, 1})
+
+
+def _activation(name: str, about: str, torch: str, latex: str, *, zero: bool) -> Op:
+    return Op(
+        name, "activation", about, f"{name}(D @ h)", _ONE, k.elementwise, torch,
+        elementwise=True, vanishes=_FIRST if zero else frozenset(), latex=latex,
+    )  # fmt: skip
+
+
+def _infix(name: str, symbol: str, about: str, example: str, torch: str, **more: object) -> Op:
+    return Op(name, "arithmetic", about, example, _TWO, k.elementwise, torch, symbol, elementwise=True, **more)  # type: ignore[arg-type]  # rows below give the fields of Op by name
+
+
+OPS: tuple[Op, ...] = (
+    _infix("add", "+", "sum", "h + beta", "{0} + {1}"),
+    _infix("sub", "-", "difference", "h - beta", "{0} - {1}"),
+    _infix("mul", "*", "elementwise product; a column [n] scales the rows of [n, m]", "l * h", "{0} * {1}", linear=_BOTH, vanishes=_BOTH),
+    _infix("div", "/", "elementwise quotient", "h / l", "{0} / {1}", linear=_FIRST, vanishes=_FIRST),
+    _infix("pow", "**", "power with a constant exponent", "h ** 2", "{0} ** {1}", vanishes=_FIRST),
+    Op("neg", "arithmetic", "negative", "-h", _ONE, k.elementwise, "-{0}", "-", linear=_FIRST, vanishes=_FIRST, elementwise=True),
+    Op("matmul", "contraction", "matrix product", "A @ x", _TWO, k.matmul, "{0} @ {1}", "@", linear=_BOTH, vanishes=_BOTH, flops=_matmul_flops),
+    Op("transpose", "structure", "transposed matrix", "B.T @ h", _ONE, k.transpose, "{0}.mT", ".T", linear=_FIRST, vanishes=_FIRST),
+    Op("einsum", "contraction", "contraction with named axes; (a c) groups axes", 'einsum("o r, r -> o", B, A @ x)', (2, 9), k.elementwise, "torch.einsum({pattern!r}, {operands})", linear=frozenset(range(8)), vanishes=frozenset(range(8))),
+    Op("kron", "structure", "Kronecker product; of two stacks, one by one", "kron(S, T)", _TWO, k.kron, "op.kron({0}, {1})", linear=_BOTH, vanishes=_BOTH, latex=r"{0} \otimes {1}"),
+    Op("block_diag", "structure", "block-diagonal matrix of a stack [n, a, b]", "block_diag(S)", _ONE, k.block_diag, "op.block_diag({0})", linear=_FIRST, vanishes=_FIRST),
+    Op("diag", "structure", "diagonal matrix of a vector", "diag(l)", _ONE, k.diag, "torch.diag_embed({0})", linear=_FIRST, vanishes=_FIRST),
+    Op("sum", "contraction", "sum over the first (stack) axis", "sum(S)", _ONE, k.sum_stack, "{0}.sum(op.first({0}, {per}))", linear=_FIRST, vanishes=_FIRST, latex=r"\sum_i {0}_i"),
+    Op("part", "structure", "part i of n equal parts along the first axis; `a, b = split(z)` is short for parts", "part(z, 0, 2)", (3, 3), k.elementwise, "op.part({0}, {1}, {2}, {per})", linear=_FIRST, vanishes=_FIRST),
+    _activation("relu", "rectified linear unit", "F.relu({0})", r"\operatorname{{ReLU}}({0})", zero=True),
+    _activation("gelu", "Gaussian error linear unit, exact", "F.gelu({0})", r"\operatorname{{GELU}}({0})", zero=True),
+    _activation("silu", "sigmoid linear unit (swish)", "F.silu({0})", r"\operatorname{{SiLU}}({0})", zero=True),
+    _activation("tanh", "hyperbolic tangent", "torch.tanh({0})", r"\tanh({0})", zero=True),
+    _activation("sigmoid", "logistic sigmoid", "torch.sigmoid({0})", r"\sigma({0})", zero=False),
+    _activation("exp", "exponential", "torch.exp({0})", r"\exp({0})", zero=False),
+    _activation("softplus", "softplus", "F.softplus({0})", r"\operatorname{{softplus}}({0})", zero=False),
+    _activation("cos", "cosine", "torch.cos({0})", r"\cos({0})", zero=False),
+    _activation("sin", "sine", "torch.sin({0})", r"\sin({0})", zero=True),
+    Op("sqrt", "arithmetic", "square root", "sqrt(r)", _ONE, k.elementwise, "op.sqrt({0})", vanishes=_FIRST, elementwise=True, latex=r"\sqrt{{{0}}}"),
+    Op("softmax", "normalisation", "softmax of a vector", "softmax(D @ h)", _ONE, k.vector, "torch.softmax({0}, -1)", latex=r"\operatorname{{softmax}}({0})"),
+    Op("norm", "normalisation", "Frobenius norm, a number", "norm(B)", _ONE, k.number, "torch.linalg.vector_norm({0})", vanishes=_FIRST, latex=r"\lVert {0} \rVert"),
+    Op("norm_rows", "normalisation", "norm of each row", "norm_rows(W)", _ONE, k.rows, "torch.linalg.vector_norm({0}, dim=1)", vanishes=_FIRST, latex=r"\lVert {0} \rVert_{{\mathrm{{row}}}}"),
+    Op("norm_cols", "normalisation", "norm of each column", "norm_cols(W)", _ONE, k.columns, "torch.linalg.vector_norm({0}, dim=0)", vanishes=_FIRST, latex=r"\lVert {0} \rVert_{{\mathrm{{col}}}}"),
+    Op("layer_norm", "normalisation", "layer normalisation of a vector per token, with gain and shift where given", "layer_norm(h, l, beta)", (1, 3), k.vector, "op.layer_norm({operands})", latex=r"\operatorname{{LN}}({0})"),
+    Op("cayley", "orthogonal", "orthogonal matrix of a skew one, (I - S) (I + S)^-1; each of a stack", "cayley(Q - Q.T)", _ONE, k.square, "op.cayley({0})", flops=_cayley_flops, latex=r"\operatorname{{Cayley}}({0})"),
+    Op("householder", "orthogonal", "product of the reflections at the rows u of [r, n], I - 2 u u^T / |u|^2 each", "householder(A)", _ONE, k.householder, "op.householder({0})", flops=_householder_flops, latex=r"\operatorname{{H}}({0})"),
+    Op("attend", "token", "softmax attention of queries to keys and values, scaled by the root of the head size, causal where the stack is", "attend(D @ h, D @ h, D @ h, heads=1)", (3, 3), k.attend, "op.attend({0}, {1}, {2}, heads={heads}, context=self.context)", linear=frozenset({2}), vanishes=frozenset({2}), options=(("heads", 1),)),
+    Op("concat", "token", "rows of a leaf and the tokens of the sequence, one after the other", "concat(P, h)", (2, 4), k.concat, "op.concat({operands})", latex=r"[{operands}]"),
+    Op("mean_tokens", "token", "mean over the tokens of each sample, padding left out", "mean_tokens(h)", _ONE, k.mean_tokens, "op.mean_tokens({0}, self.context)", linear=_FIRST, vanishes=_FIRST),
+    Op("dropout", "flow", "dropout while training; its rate is the setting `dropout`, or the second operand", "dropout(x)", (1, 2), lambda kinds: kinds[0], "op.dropout({0}, {1}, self.training)", linear=_FIRST, vanishes=_FIRST, setting="dropout"),
+    Op("stop_gradient", "flow", "the same value, through which no gradient flows", "stop_gradient(W)", _ONE, k.elementwise, "{0}.detach()", linear=_FIRST, vanishes=_FIRST, elementwise=True, latex=r"\operatorname{{sg}}({0})"),
+)  # fmt: skip
+
+TABLE: MappingProxyType[str, Op] = MappingProxyType({op.name: op for op in OPS})

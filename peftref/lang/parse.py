@@ -165,7 +165,7 @@ class _Parser:
         while (token := self._peek()) is not None:
             if token.text == "**" and least <= _POWER:
                 self.at += 1
-                left = self._call("pow", left, self._unary())
+                left = self._call("pow", left, self.expression(_POWER))
                 continue
             op = _INFIX.get(token.text)
             if token.type != "op" or op is None or op[1] < least:

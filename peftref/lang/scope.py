@@ -1,0 +1,235 @@
+"""What the names of an equation stand for at a slot, and the kind of every expression over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from peftref.host.architecture import ARCHITECTURE, SIZES
+from peftref.lang import einsum
+from peftref.lang.expr import Call, Expr, Name, Number, Text, names
+from peftref.lang.kind import SCALAR, Kind, KindError
+from peftref.lang.ops import TABLE, Op
+from peftref.lang.show import show
+from peftref.lang.size import Size
+from peftref.problem import nearest
+
+Role = Literal["quantity", "leaf", "setting", "size", "intermediate"]
+Sharing = Literal["site", "layer", "slot", "design"]
+
+ALIASES: Mapping[str, Mapping[str, str]] = {
+    "linear": {},
+    "core": {},
+    "sublayer": {"d_in": "d_model", "d_out": "d_model"},
+    "norm": {"d_in": "d_model", "d_out": "d_model"},
+    "sequence": {"d_in": "d_model", "d_out": "d_model"},
+    "activation": {"d_in": "d_ff", "d_out": "d_ff"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A tensor that a technique declares: symbolic shape, init (row name and its arguments), trained or frozen, sharing scope."""
+
+    name: str
+    dims: tuple[Size, ...]
+    init: str = "zeros"
+    init_args: tuple[tuple[str, float | str], ...] = ()
+    trainable: bool = True
+    scope: Sharing = "site"
+
+    def count(self) -> Size:
+        """How many numbers one copy has."""
+        total = Size.of(1)
+        for dim in self.dims:
+            total = total * dim
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a name stands for."""
+
+    kind: Kind
+    role: Role
+    about: str
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The names of an equation at one slot, with what each stands for.
+
+    >>> scope = scope_at("attention.query", {}, {"r": 8})
+    >>> scope.entries["x"].kind.show()
+    '[d_in] per token'
+    """
+
+    slot: str
+    entries: Mapping[str, Entry]
+    _kinds: dict[Expr, Kind] = field(default_factory=dict, compare=False, repr=False)
+
+    def kind(self, expr: Expr) -> Kind:
+        """The kind of a checked expression; raises KindError where it has none."""
+        known = self._kinds.get(expr)
+        if known is None:
+            known = self._kinds[expr] = self._infer(expr)
+        return known
+
+    def _infer(self, expr: Expr) -> Kind:
+        match expr:
+            case Number():
+                return SCALAR
+            case Name(name):
+                entry = self.entry(name)
+                if entry is None:
+                    raise KindError(f"there is no {name}")
+                return entry.kind
+            case Text():
+                raise KindError("a text has no shape")
+            case Call(op, args):
+                return apply_rule(TABLE[op], args, tuple(self.kind(arg) for arg in args if not isinstance(arg, Text)))
+
+    def entry(self, name: str) -> Entry | None:
+        """What a name stands for, a sibling's quantity (`attention.key.W`) included."""
+        if name in self.entries:
+            return self.entries[name]
+        slot, _, quantity = name.rpartition(".")
+        return _quantities(slot).get(quantity) if slot in ARCHITECTURE.names() else None
+
+    def with_intermediate(self, name: str, kind: Kind, about: str) -> Scope:
+        """The scope with one more name."""
+        return Scope(self.slot, {**self.entries, name: Entry(kind, "intermediate", about)})
+
+
+def apply_rule(op: Op, args: tuple[Expr, ...], kinds: tuple[Kind, ...]) -> Kind:
+    """The kind of an op's result; raises KindError. Patterns and part counts are read from the arguments themselves."""
+    if op.name == "einsum":
+        if not isinstance(args[0], Text):
+            raise KindError('the first operand of einsum is a pattern in quotes: "a b, b -> a"')
+        return einsum.rule(einsum.parse_pattern(args[0].value), kinds)
+    if op.name == "part":
+        _, index, count = args
+        if not (isinstance(index, Number) and isinstance(count, Number) and 0 <= index.value < count.value):
+            raise KindError("part takes a whole number i and a whole number n above it: part(z, 0, 2)")
+        if not kinds[0].dims:
+            raise KindError("part needs a vector or a stack, and this is a number")
+        return Kind((kinds[0].dims[0] / Size.of(int(count.value)), *kinds[0].dims[1:]), kinds[0].per)
+    return op.rule(kinds)
+
+
+def scope_at(slot: str, leaves: Mapping[str, Leaf], settings: Mapping[str, object]) -> Scope:
+    """The scope of an equation at a slot."""
+    alias = {name: Size.symbol(value) for name, value in ALIASES[ARCHITECTURE.slot(slot).kind].items()}
+    entries: dict[str, Entry] = {name: Entry(SCALAR, "size", about) for name, about in SIZES.items()}
+    entries.update({name: Entry(SCALAR, "setting", f"the setting {name}, {value}") for name, value in settings.items()})
+    entries.update(_quantities(slot))
+    for name, leaf in leaves.items():
+        entries[name] = Entry(Kind(tuple(dim.substitute(alias) for dim in leaf.dims)), "leaf", f"the leaf {name}")
+    return Scope(slot, entries)
+
+
+def _quantities(slot: str) -> dict[str, Entry]:
+    row = ARCHITECTURE.slot(slot)
+    alias = ALIASES[row.kind]
+    found = {}
+    for quantity in ARCHITECTURE.kind(row.kind).quantities:
+        dims = tuple(Size.symbol(alias.get(name, name)) for name in quantity.shape)
+        found[quantity.name] = Entry(Kind(dims, quantity.per), "quantity", f"{quantity.about}, of {slot}")
+    return found
+
+
+Report = Callable[[str, str, Expr, tuple[str, ...], str | None], None]
+
+
+def infer(expr: Expr, scope: Scope, report: Report) -> Kind | None:
+    """The kind of an expression, with every problem in it reported; None where it has none."""
+    match expr:
+        case Number():
+            return SCALAR
+        case Text():
+            report("op-arguments", "a text may only be the pattern of an einsum", expr, (), None)
+            return None
+        case Name(name):
+            entry = scope.entry(name)
+            if entry is None:
+                known = list(scope.entries)
+                hint = nearest(name, known)
+                readable = sorted(key for key, value in scope.entries.items() if value.role in ("quantity", "leaf"))
+                report(
+                    "unknown-name",
+                    f"there is no {name} at {scope.slot}",
+                    expr,
+                    (f"readable here: {', '.join(readable)}",),
+                    hint,
+                )
+                return None
+            return entry.kind
+        case Call(op_name, args, options):
+            op = TABLE.get(op_name)
+            if op is None:
+                report("unknown-op", f"there is no op {op_name}", expr, (), nearest(op_name, TABLE))
+                for arg in args:
+                    infer(arg, scope, report)
+                return None
+            operands = args[1:] if op_name == "einsum" and args and isinstance(args[0], Text) else args
+            kinds = [infer(arg, scope, report) for arg in operands]
+            allowed = dict(op.options)
+            for key, value in options:
+                if key not in allowed:
+                    has = f"it has: {', '.join(allowed)}" if allowed else "it has none"
+                    report("op-arguments", f"{op_name} has no option {key}", expr, (has,), nearest(key, allowed))
+                elif infer(value, scope, report) not in (SCALAR, None):
+                    report("op-arguments", f"the option {key} of {op_name} is a number", expr, (), None)
+            least, most = op.arity
+            if not least <= len(args) <= most:
+                wanted = f"{least}" if least == most else f"{least} to {most}"
+                report(
+                    "op-arguments",
+                    f"{op_name} takes {wanted} operands, not {len(args)}",
+                    expr,
+                    (),
+                    f"for example {op.example}",
+                )
+                return None
+            if op.setting and len(args) < most and op.setting not in scope.entries:
+                report(
+                    "op-arguments",
+                    f"{op_name} needs a setting {op.setting}",
+                    expr,
+                    (),
+                    f"add {op.setting}: 0.0 to the settings",
+                )
+            known_kinds = tuple(kind for kind in kinds if kind is not None)
+            if len(known_kinds) < len(kinds):
+                return None
+            try:
+                return apply_rule(op, args, known_kinds)
+            except KindError as error:
+                report("shape", str(error), expr, _who(expr, scope, error), error.hint or _bridge(expr, scope, error))
+                return None
+
+
+def _who(expr: Expr, scope: Scope, error: KindError) -> tuple[str, ...]:
+    """Who set each size: the names that the expression reads, and the sizes that clash."""
+    notes = []
+    for name in sorted(names(expr)):
+        entry = scope.entry(name)
+        if entry is not None and entry.kind.dims:
+            notes.append(f"{name} is {entry.kind.show()}: {entry.about}")
+    for symbol in sorted({symbol for size in error.clash for symbol in size.symbols()}):
+        entry = scope.entries.get(symbol)
+        if entry is not None:
+            notes.append(f"{symbol} is {entry.about}")
+    return tuple(notes)
+
+
+def _bridge(expr: Call, scope: Scope, error: KindError) -> str | None:
+    """For a product whose inner sizes differ: the leaf that fits between."""
+    if expr.op != "matmul" or len(error.clash) != 2:
+        return None
+    for name, entry in scope.entries.items():
+        if entry.role == "leaf" and entry.kind.dims == error.clash:
+            left, right = expr.args
+            return f"did you mean {show(Call('matmul', (Call('matmul', (left, Name(name))), right)))}?"
+    return None

@@ -1,0 +1,1 @@
+"""Tasks, data, the training loop and its metrics."""

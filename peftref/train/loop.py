@@ -1,0 +1,139 @@
+"""The training loop: AdamW, linear warm-up and decay, clipped gradients; same seed, machine and threads, same bits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from peftref.train.data import Encoded, by_length, order
+from peftref.train.metrics import Scores, accuracy, macro_f1
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a module is trained. steps, warmup and eval_every are in optimizer steps (warmup as a share of them)."""
+
+    steps: int
+    lr: float
+    batch_size: int = 32
+    warmup: float = 0.06
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    eval_every: int = 50
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step (from 0): linear up over the warm-up, then linear down to 0 at the end.
+
+        >>> recipe = Recipe(steps=10, lr=1.0, warmup=0.2)
+        >>> [round(recipe.rate(step), 2) for step in (0, 1, 2, 9)]
+        [0.5, 1.0, 1.0, 0.12]
+        """
+        rising = max(1, round(self.warmup * self.steps))
+        if step < rising:
+            return self.lr * (step + 1) / rising
+        return self.lr * (self.steps - step) / max(1, self.steps - rising)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point of a learning curve: optimizer steps done, mean training loss since the last point, scores on dev."""
+
+    step: int
+    loss: float
+    dev: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What training gave: how it ended, steps done, the learning curve, and the seconds spent in steps."""
+
+    status: Literal["finished", "diverged"]
+    steps: int
+    curve: tuple[Point, ...]
+    seconds: float
+
+
+def train(
+    model: Any,
+    parameters: Iterable[nn.Parameter],
+    data: Encoded,
+    dev: Encoded,
+    recipe: Recipe,
+    seed: int,
+    tick: Callable[[int], None] = lambda step: None,
+) -> Training:
+    """Train some parameters of a classifier, in place.
+
+    data order and dropout come from the seed; the caller's random state is kept. A loss, gradient or dev logit that is
+    not finite ends the training as `diverged`. tick is called after every step with the number of steps done.
+    """
+    chosen = list(parameters)
+    device = next(model.parameters()).device
+    devices = [device] if device.type == "cuda" else []
+    optimizer = torch.optim.AdamW(chosen, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    curve: list[Point] = []
+    losses: list[float] = []
+    seconds = 0.0
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        model.train()
+        for step, rows in enumerate(order(len(data), recipe.batch_size, recipe.steps, seed)):
+            started = time.perf_counter()
+            loss, norm = _step(model, chosen, optimizer, data.batch(rows, device), recipe.rate(step), recipe.clip)
+            seconds += time.perf_counter() - started
+            losses.append(loss)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                return Training("diverged", step + 1, tuple(curve), seconds)
+            last = step + 1 == recipe.steps
+            if last or (step + 1) % recipe.eval_every == 0:
+                scores = evaluate(model, dev)
+                if not math.isfinite(scores.loss):
+                    return Training("diverged", step + 1, tuple(curve), seconds)
+                curve.append(Point(step + 1, sum(losses) / len(losses), scores))
+                losses = []
+                model.train()
+            tick(step + 1)
+    return Training("finished", recipe.steps, tuple(curve), seconds)
+
+
+def _step(
+    model: Any,
+    parameters: list[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, torch.Tensor],
+    rate: float,
+    clip: float,
+) -> tuple[float, float]:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    loss = model(**batch).loss
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(parameters, clip)
+    value, size = float(loss.detach()), float(norm)
+    if math.isfinite(value) and math.isfinite(size):
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return value, size
+
+
+@torch.no_grad()
+def evaluate(model: Any, data: Encoded, batch_size: int = 128) -> Scores:
+    """The scores of a classifier on a split; puts the model into evaluation mode and leaves it there."""
+    model.eval()
+    device = next(model.parameters()).device
+    guessed = torch.empty(len(data), dtype=torch.long)
+    total = 0.0
+    for rows in by_length(data, batch_size):
+        batch = data.batch(rows, device)
+        truth = batch.pop("labels")
+        logits = model(**batch).logits.float()
+        total += float(nn.functional.cross_entropy(logits, truth, reduction="sum"))
+        guessed[rows] = logits.argmax(-1).cpu()
+    truths, guesses = data.labels.tolist(), guessed.tolist()
+    return Scores(accuracy(truths, guesses), macro_f1(truths, guesses), total / len(data), len(data))

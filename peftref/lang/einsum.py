@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from peftref.lang.kind import Kind, KindError, widest
 from peftref.lang.size import Size
@@ -54,14 +56,16 @@ def parse_pattern(text: str) -> Pattern:
     return pattern
 
 
-def bind(pattern: Pattern, kinds: tuple[Kind, ...]) -> dict[str, Size]:
+def bind(
+    pattern: Pattern, kinds: tuple[Kind, ...], given: Mapping[str, Size] = MappingProxyType({})
+) -> dict[str, Size]:
     """The size of every index; raises KindError where the operands do not fit the pattern.
 
-    The indices of a group must have sizes of their own from another axis, all but one of them.
+    The indices of a group must have sizes of their own, given or from another axis, all but one of them.
     """
     if len(pattern.operands) != len(kinds):
         raise KindError(f"the pattern has {len(pattern.operands)} operands, and {len(kinds)} are given")
-    sizes: dict[str, Size] = {}
+    sizes: dict[str, Size] = dict(given)
     groups: list[tuple[Axis, Size]] = []
     for axes, kind in zip(pattern.operands, kinds, strict=True):
         if len(axes) != len(kind.dims):
@@ -76,7 +80,9 @@ def bind(pattern: Pattern, kinds: tuple[Kind, ...]) -> dict[str, Size]:
     for axis, dim in groups:
         missing = [index for index in axis if index not in sizes]
         if len(missing) > 1:
-            raise KindError(f"the sizes of the axes {' and '.join(missing)} cannot be told apart")
+            raise KindError(
+                f"the sizes of the axes {' and '.join(missing)} cannot be told apart", f"give one: {missing[0]}=n"
+            )
         rest = dim
         for index in axis:
             if index not in missing:
@@ -89,9 +95,9 @@ def bind(pattern: Pattern, kinds: tuple[Kind, ...]) -> dict[str, Size]:
     return sizes
 
 
-def rule(pattern: Pattern, kinds: tuple[Kind, ...]) -> Kind:
+def rule(pattern: Pattern, kinds: tuple[Kind, ...], given: Mapping[str, Size] = MappingProxyType({})) -> Kind:
     """The kind of a contraction's result."""
-    sizes = bind(pattern, kinds)
+    sizes = bind(pattern, kinds, given)
     dims = []
     for axis in pattern.result:
         dim = Size.of(1)

@@ -10,9 +10,9 @@ from peftref.host.architecture import ARCHITECTURE, SIZES
 from peftref.lang import einsum
 from peftref.lang.expr import Call, Expr, Name, Number, Text, names
 from peftref.lang.kind import SCALAR, Kind, KindError
-from peftref.lang.ops import TABLE, Op
+from peftref.lang.ops import TABLE
 from peftref.lang.show import show
-from peftref.lang.size import Size
+from peftref.lang.size import Size, size_of
 from peftref.problem import nearest
 
 Role = Literal["quantity", "leaf", "setting", "size", "intermediate"]
@@ -87,8 +87,13 @@ class Scope:
                 return entry.kind
             case Text():
                 raise KindError("a text has no shape")
-            case Call(op, args):
-                return apply_rule(TABLE[op], args, tuple(self.kind(arg) for arg in args if not isinstance(arg, Text)))
+            case Call():
+                return apply_rule(expr, tuple(self.kind(arg) for arg in expr.args if not isinstance(arg, Text)))
+
+    def axes(self, expr: Call) -> dict[str, Size]:
+        """The size of every axis of an einsum."""
+        pattern, given = _pattern(expr)
+        return einsum.bind(pattern, tuple(self.kind(arg) for arg in expr.args[1:]), given)
 
     def entry(self, name: str) -> Entry | None:
         """What a name stands for, a sibling's quantity (`attention.key.W`) included."""
@@ -102,20 +107,25 @@ class Scope:
         return Scope(self.slot, {**self.entries, name: Entry(kind, "intermediate", about)})
 
 
-def apply_rule(op: Op, args: tuple[Expr, ...], kinds: tuple[Kind, ...]) -> Kind:
-    """The kind of an op's result; raises KindError. Patterns and part counts are read from the arguments themselves."""
-    if op.name == "einsum":
-        if not isinstance(args[0], Text):
-            raise KindError('the first operand of einsum is a pattern in quotes: "a b, b -> a"')
-        return einsum.rule(einsum.parse_pattern(args[0].value), kinds)
-    if op.name == "part":
-        _, index, count = args
+def apply_rule(expr: Call, kinds: tuple[Kind, ...]) -> Kind:
+    """The kind of a call's result; raises KindError. Patterns and part counts are read from the arguments themselves."""
+    if expr.op == "einsum":
+        pattern, given = _pattern(expr)
+        return einsum.rule(pattern, kinds, given)
+    if expr.op == "part":
+        _, index, count = expr.args
         if not (isinstance(index, Number) and isinstance(count, Number) and 0 <= index.value < count.value):
             raise KindError("part takes a whole number i and a whole number n above it: part(z, 0, 2)")
         if not kinds[0].dims:
             raise KindError("part needs a vector or a stack, and this is a number")
         return Kind((kinds[0].dims[0] / Size.of(int(count.value)), *kinds[0].dims[1:]), kinds[0].per)
-    return op.rule(kinds)
+    return TABLE[expr.op].rule(kinds)
+
+
+def _pattern(expr: Call) -> tuple[einsum.Pattern, dict[str, Size]]:
+    if not isinstance(expr.args[0], Text):
+        raise KindError('the first operand of einsum is a pattern in quotes: "a b, b -> a"')
+    return einsum.parse_pattern(expr.args[0].value), {name: size_of(value) for name, value in expr.options}
 
 
 def scope_at(slot: str, leaves: Mapping[str, Leaf], settings: Mapping[str, object]) -> Scope:
@@ -176,6 +186,8 @@ def infer(expr: Expr, scope: Scope, report: Report) -> Kind | None:
             kinds = [infer(arg, scope, report) for arg in operands]
             allowed = dict(op.options)
             for key, value in options:
+                if op_name == "einsum":
+                    continue
                 if key not in allowed:
                     has = f"it has: {', '.join(allowed)}" if allowed else "it has none"
                     report("op-arguments", f"{op_name} has no option {key}", expr, (has,), nearest(key, allowed))
@@ -204,7 +216,7 @@ def infer(expr: Expr, scope: Scope, report: Report) -> Kind | None:
             if len(known_kinds) < len(kinds):
                 return None
             try:
-                return apply_rule(op, args, known_kinds)
+                return apply_rule(expr, known_kinds)
             except KindError as error:
                 report("shape", str(error), expr, _who(expr, scope, error), error.hint or _bridge(expr, scope, error))
                 return None

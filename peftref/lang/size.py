@@ -184,6 +184,11 @@ def parse_size(value: str | int, symbols: Iterable[str] | None = None, locate: L
     return _size(parse_expression(text, where), known, where)
 
 
+def size_of(expr: Expr) -> Size:
+    """The size that an expression stands for; raises PeftrefError where it is none."""
+    return _size(expr, None, plain_locate("", "size"))
+
+
 _FUNCTIONS = {"floordiv": 2, "ceil": 1, "min": 2, "max": 2}
 
 

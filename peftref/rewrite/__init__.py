@@ -1,0 +1,1 @@
+"""Rewrites: pure passes from an expression to a cheaper one that means the same. No torch."""

@@ -1,0 +1,134 @@
+"""What an expression costs at a load: operations forward and backward, numbers written, numbers kept for backward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from peftref.lang.expr import Call, Expr, Name, Text
+from peftref.lang.ops import TABLE
+from peftref.lang.scope import Scope
+
+FLOPS_PER_ELEMENT = 24
+"""How many operations of a matrix product take as long as writing one number and reading it back (measured, see benchmarks)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Under which conditions an expression runs: tokens in the batch, tokens in a sequence, and the names that need a gradient."""
+
+    tokens: int = 512
+    length: int = 64
+    learning: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """flops: forward; backward: flops backward; elements: numbers written, both ways; saved: numbers kept for backward."""
+
+    flops: int = 0
+    backward: int = 0
+    elements: int = 0
+    saved: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.flops + other.flops,
+            self.backward + other.backward,
+            self.elements + other.elements,
+            self.saved + other.saved,
+        )
+
+    @property
+    def score(self) -> int:
+        """One number to choose by: all operations, and the numbers written as if they were operations."""
+        return self.flops + self.backward + FLOPS_PER_ELEMENT * self.elements
+
+
+@dataclass(frozen=True)
+class Meter:
+    """Measures expressions of one scope, with its sizes as numbers, at one load.
+
+    >>> from peftref.lang.parse import parse_expression
+    >>> from peftref.lang.scope import Leaf, scope_at
+    >>> from peftref.lang.size import parse_size
+    >>> scope = scope_at("attention.query", {"A": Leaf("A", (parse_size("r"), parse_size("d_in")))}, {"r": 8})
+    >>> Meter(scope, {"r": 8, "d_in": 100, "d_out": 100}, Load(tokens=10)).cost(parse_expression("A @ x")).flops
+    16000
+    """
+
+    scope: Scope
+    sizes: Mapping[str, int]
+    load: Load
+
+    def cost(self, expr: Expr) -> Cost:
+        """The cost of an expression, equal parts counted once."""
+        seen: set[Expr] = set()
+        kept: set[Expr] = set()
+        total = self._cost(expr, seen, kept)
+        return Cost(total.flops, total.backward, total.elements, sum(self.elements(node) for node in kept))
+
+    def elements(self, expr: Expr) -> int:
+        """How many numbers the value of an expression has, over all tokens."""
+        return prod(self.shape(expr)) * self.times(expr)
+
+    def shape(self, expr: Expr) -> tuple[int, ...]:
+        """The shape of a value, without its implicit axes."""
+        return self.scope.kind(expr).evaluate(self.sizes)
+
+    def times(self, expr: Expr) -> int:
+        """How many copies the implicit axes make of a value."""
+        per = self.scope.kind(expr).per
+        return {"none": 1, "sample": max(1, self.load.tokens // self.load.length), "token": self.load.tokens}[per]
+
+    def learns(self, expr: Expr) -> bool:
+        """Whether a gradient flows into a value."""
+        match expr:
+            case Name(name):
+                return name in self.load.learning
+            case Call("stop_gradient", _):
+                return False
+            case Call(_, args):
+                return any(self.learns(arg) for arg in args)
+        return False
+
+    def _cost(self, expr: Expr, seen: set[Expr], kept: set[Expr]) -> Cost:
+        if not isinstance(expr, Call) or expr in seen:
+            return Cost()
+        seen.add(expr)
+        total = Cost()
+        for arg in expr.args:
+            total += self._cost(arg, seen, kept)
+        kind = self.scope.kind(expr)
+        if not kind.dims and kind.per == "none":
+            return total
+        op = TABLE[expr.op]
+        operands = [arg for arg in expr.args if not isinstance(arg, Text)]
+        needing = [i for i, arg in enumerate(operands) if self.learns(arg)]
+        flops = self._flops(expr, operands)
+        moved = 0 if op.name in ("transpose", "part", "stop_gradient") else self.elements(expr)
+        for i, arg in enumerate(operands):
+            others = [j for j in needing if j != i]
+            activation = self.scope.kind(arg).per != "none" or isinstance(arg, Call)
+            product = len(op.linear & set(range(len(operands)))) > 1
+            if activation and ((product and others) or (not op.linear and op.name not in ("add", "sub") and needing)):
+                kept.add(arg)
+        return total + Cost(flops, flops * len(needing), moved * (1 + bool(needing)))
+
+    def _flops(self, expr: Call, operands: Sequence[Expr]) -> int:
+        times = self.times(expr)
+        if isinstance(expr.args[0], Text):
+            widest = max(self.times(arg) for arg in operands)
+            return (
+                2
+                * prod(size.evaluate(self.sizes) for size in self.scope.axes(expr).values())
+                * widest
+                * (len(operands) - 1)
+            )
+        if expr.op == "attend":
+            query, _, value = (self.shape(arg) for arg in operands)
+            keys = self.load.length if self.scope.kind(operands[1]).per == "token" else self.shape(operands[1])[0]
+            return 2 * (prod(query) + prod(query[:-1]) * value[-1]) * keys * times
+        rule = TABLE[expr.op].flops
+        return rule(tuple(self.shape(arg) for arg in operands), self.shape(expr)) * times if rule else 0

@@ -1,0 +1,169 @@
+"""The passes, in order, and the record of what each decision saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peftref.lang.expr import Call, Expr, Name, Number, rebuild, walk
+from peftref.rewrite.contract import contract
+from peftref.rewrite.cost import Cost, Meter
+from peftref.rewrite.network import NotMultilinearError
+from peftref.rewrite.output import addends, negated, total
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One product before and after, with the cost of each, and which laws the new order amounts to."""
+
+    before: Expr
+    after: Expr
+    cost_before: Cost
+    cost_after: Cost
+    laws: tuple[str, ...]
+
+
+def optimise(expr: Expr, meter: Meter) -> tuple[Expr, tuple[Decision, ...]]:
+    """The cheapest form of an expression that the laws reach, and the decisions on the way; never dearer than before.
+
+    >>> from peftref.lang.parse import parse_expression
+    >>> from peftref.lang.scope import Leaf, scope_at
+    >>> from peftref.lang.show import show
+    >>> from peftref.lang.size import parse_size
+    >>> from peftref.rewrite.cost import Load
+    >>> leaf = lambda name, *dims: Leaf(name, tuple(parse_size(dim) for dim in dims))
+    >>> scope = scope_at("attention.query", {"A": leaf("A", "r", "d_in"), "B": leaf("B", "d_out", "r")}, {"r": 8})
+    >>> meter = Meter(scope, {"r": 8, "d_in": 768, "d_out": 768}, Load(512, 64, frozenset("ABx")))
+    >>> show(optimise(parse_expression("h + B @ A @ x"), meter)[0])
+    'h + B @ (A @ x)'
+    """
+    decisions: list[Decision] = []
+    simple = simplify(expr)
+    result = _products(simple, meter, decisions)
+    if meter.cost(result).score >= meter.cost(simple).score:
+        return simple, ()
+    return result, tuple(decisions)
+
+
+def simplify(expr: Expr) -> Expr:
+    """The expression without the arithmetic that needs no running: 0 and 1 in sums and products, numbers with numbers.
+
+    >>> from peftref.lang.parse import parse_expression
+    >>> from peftref.lang.show import show
+    >>> show(simplify(parse_expression("h + 0 * B @ A @ x")))
+    'h'
+    """
+    expr = rebuild(expr, simplify)
+    match expr:
+        case Call("add", (a, Number(0))) | Call("add", (Number(0), a)) | Call("sub", (a, Number(0))):
+            return a
+        case Call("mul", (Number(1), a)) | Call("mul", (a, Number(1))) | Call("div", (a, Number(1))):
+            return a
+        case Call("sub", (Number(0), a)):
+            return negated(a)
+        case Call("mul" | "matmul" | "div" | "kron", (Number(0), _)) | Call("mul" | "matmul" | "kron", (_, Number(0))):
+            return Number(0)
+        case Call("neg", (Number(value),)):
+            return Number(-value)
+        case Call("add" | "sub" | "mul" | "div" | "pow" as op, (Number(a), Number(b))) if not (op == "div" and b == 0):
+            return Number(_number(op, a, b))
+        case Call("sqrt", (Number(value),)) if value >= 0:
+            return Number(value**0.5)
+    return expr
+
+
+def _number(op: str, a: float, b: float) -> int | float:
+    match op:
+        case "add":
+            return a + b
+        case "sub":
+            return a - b
+        case "mul":
+            return a * b
+        case "div":
+            return a / b
+    return float(a**b)
+
+
+def _products(expr: Expr, meter: Meter, decisions: list[Decision]) -> Expr:
+    """Every largest product brought into its cheapest order; a sum times a value is spread where that is cheaper."""
+    if not isinstance(expr, Call):
+        return expr
+    spread = _spread(expr)
+    if spread is not None:
+        trial: list[Decision] = []
+        there = _products(spread, meter, trial)
+        kept: list[Decision] = []
+        here = _contracted(expr, meter, kept)
+        if meter.cost(there).score < meter.cost(here).score:
+            decisions += [Decision(expr, there, meter.cost(expr), meter.cost(there), ("spread a product over a sum",))]
+            return there
+        decisions += kept
+        return here
+    return _contracted(expr, meter, decisions)
+
+
+def _contracted(expr: Call, meter: Meter, decisions: list[Decision]) -> Expr:
+    try:
+        cheapest = contract(expr, meter)
+    except NotMultilinearError:
+        return rebuild(expr, lambda child: _products(child, meter, decisions))
+    before, after = meter.cost(expr), meter.cost(cheapest)
+    if after.score >= before.score and (cheapest != expr):
+        return rebuild(expr, lambda child: _inner(child, meter, decisions))
+    if cheapest != expr:
+        decisions.append(Decision(expr, cheapest, before, after, laws(expr, cheapest)))
+    return rebuild(cheapest, lambda child: _inner(child, meter, decisions))
+
+
+def _inner(expr: Expr, meter: Meter, decisions: list[Decision]) -> Expr:
+    """Below a product that has its order: only what is no product itself is looked at again."""
+    if isinstance(expr, Call) and expr.op in (
+        "matmul",
+        "mul",
+        "einsum",
+        "transpose",
+        "kron",
+        "sum",
+        "diag",
+        "block_diag",
+        "neg",
+    ):
+        return rebuild(expr, lambda child: _inner(child, meter, decisions))
+    return _products(expr, meter, decisions)
+
+
+def _spread(expr: Call) -> Expr | None:
+    """Law: (P + Q) @ x => P @ x + Q @ x."""
+    if expr.op != "matmul":
+        return None
+    left, right = expr.args
+    terms = addends(left)
+    if len(terms) < 2:
+        return None
+    return total(tuple(_signed(term, right) for term in terms))
+
+
+def _signed(term: Expr, right: Expr) -> Expr:
+    if isinstance(term, Call) and term.op == "neg":
+        return Call("neg", (Call("matmul", (term.args[0], right)),))
+    return Call("matmul", (term, right))
+
+
+def laws(before: Expr, after: Expr) -> tuple[str, ...]:
+    """Which laws a new order amounts to, in words."""
+    ops_before = {node.op for node in walk(before) if isinstance(node, Call)}
+    ops_after = {node.op for node in walk(after) if isinstance(node, Call)}
+    found = []
+    if "kron" in ops_before - ops_after:
+        found.append("apply kron without forming it")
+    if "block_diag" in ops_before - ops_after:
+        found.append("apply blocks without forming the matrix")
+    if "diag" in ops_before - ops_after:
+        found.append("scale instead of multiplying by a diagonal matrix")
+    if _order(before) != _order(after):
+        found.append("associate by cost")
+    return tuple(found) or ("associate by cost",)
+
+
+def _order(expr: Expr) -> list[str]:
+    return [node.name for node in walk(expr) if isinstance(node, Name)]

@@ -1,0 +1,106 @@
+"""Every rewrite keeps the value, by the oracle, on random well-typed expressions; and the cost never rises."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import peftref.rewrite
+from peftref.compile.oracle import Array, Oracle
+from peftref.lang.expr import Expr
+from peftref.lang.parse import parse_expression
+from peftref.lang.scope import Leaf, Scope, scope_at
+from peftref.lang.show import show
+from peftref.lang.size import parse_size
+from peftref.rewrite.cost import Load, Meter
+from peftref.rewrite.optimise import optimise, simplify
+from tests.lang.strategies import LEAVES, SETTINGS, SIZES, expressions, scope
+
+
+@pytest.mark.parametrize("module", [module.name for module in pkgutil.iter_modules(peftref.rewrite.__path__)])
+def test_docstring_examples(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"peftref.rewrite.{module}")).failed == 0
+
+
+def random_values(
+    where: Scope, sizes: Mapping[str, int], settings: Mapping[str, float], seed: int = 0
+) -> dict[str, Array | float]:
+    generator = np.random.default_rng(seed)
+    values: dict[str, Array | float] = {}
+    for name, entry in where.entries.items():
+        if entry.role in ("quantity", "leaf"):
+            lead = (2, 3) if entry.kind.per == "token" else ()
+            values[name] = generator.normal(size=(*lead, *entry.kind.evaluate(sizes)))
+        elif entry.role == "setting":
+            values[name] = float(settings[name])
+        elif name in sizes:
+            values[name] = float(sizes[name])
+    return values
+
+
+def assert_same_value(one: Expr, other: Expr, where: Scope, values: Mapping[str, Array | float]) -> None:
+    oracle = Oracle(where, values)
+    left, right = oracle.evaluate(one), oracle.evaluate(other)
+    scale = max(1.0, float(np.abs(left).max()))
+    np.testing.assert_allclose(np.broadcast_to(right, left.shape) / scale, left / scale, atol=1e-9)
+
+
+SCOPE = scope()
+METER = Meter(SCOPE, SIZES, Load(6, 3, frozenset([*LEAVES, "x", "h"])))
+VALUES = random_values(SCOPE, SIZES, SETTINGS)
+
+
+@settings(max_examples=120, deadline=None)
+@given(expressions(3))
+def test_the_optimised_form_has_the_same_value_and_costs_no_more(expr: Expr) -> None:
+    better, _ = optimise(expr, METER)
+    assert_same_value(expr, better, SCOPE, VALUES)
+    assert METER.cost(better).score <= METER.cost(simplify(expr)).score
+    assert METER.scope.kind(better).dims in (METER.scope.kind(expr).dims, ())
+
+
+BIG = {"d_in": 768, "d_out": 768, "r": 8, "n": 4, "bottleneck": 48, "k": 1, "d_model": 768}
+
+
+def leaves(**shapes: str) -> dict[str, Leaf]:
+    return {name: Leaf(name, tuple(parse_size(dim) for dim in shape.split(","))) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "declared", "expected"),
+    [
+        ("h + 2 * B @ A @ x", leaves(A="r,d_in", B="d_out,r"), "h + B @ (2 * (A @ x))"),
+        ("kron(C, D) @ x", leaves(C="n,n", D="d_out / n,d_in / n"), None),
+        ("(B1 @ A1) * (B2 @ A2) @ x", leaves(A1="r,d_in", B1="d_out,r", A2="r,d_in", B2="d_out,r"), None),
+        ("block_diag(D) @ x", leaves(D="n,d_out / n,d_in / n"), None),
+        ("B @ diag(l) @ A @ x", leaves(A="r,d_in", B="d_out,r", l="r"), "B @ (l * (A @ x))"),
+        ("W @ x + b + B @ A @ x", leaves(A="r,d_in", B="d_out,r"), None),
+    ],
+)
+def test_no_matrix_of_full_size_is_formed(text: str, declared: dict[str, Leaf], expected: str | None) -> None:
+    where = scope_at("attention.query", declared, {"r": 8, "n": 4})
+    meter = Meter(where, BIG, Load(512, 64, frozenset([*declared, "x"])))
+    naive = parse_expression(text)
+    better, _ = optimise(naive, meter)
+    if expected is not None:
+        assert show(better) == expected
+    small = {**BIG, "d_in": 8, "d_out": 8, "r": 2, "n": 4}
+    assert_same_value(naive, better, where, random_values(where, small, {"r": 2, "n": 4}))
+    from peftref.lang.expr import Call, walk
+
+    for node in walk(better):
+        if isinstance(node, Call) and node.op not in ("einsum",) and where.kind(node).per == "none":
+            assert meter.elements(node) < 768 * 768, show(node)
+
+
+def test_the_oracle_defines_every_op() -> None:
+    from peftref.compile.oracle import DEFINITIONS
+    from peftref.lang.ops import OPS
+
+    assert {op.name for op in OPS} == {*DEFINITIONS, "einsum", "concat", "attend", "mean_tokens"}

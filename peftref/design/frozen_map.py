@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, PlainSerializer
 
+from peftref.design.refuse import refuse
+
 V = TypeVar("V")
 V_co = TypeVar("V_co", covariant=True)
+
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class FrozenMap(Mapping[str, V_co]):
@@ -46,9 +51,19 @@ class FrozenMap(Mapping[str, V_co]):
         return (type(self), (dict(self),))
 
 
+def _identifier(value: str) -> str:
+    if not IDENTIFIER.fullmatch(value):
+        raise refuse("bad-name", f"{value!r} is no name", hint="letters, digits and _, not a digit first")
+    return value
+
+
+Identifier = Annotated[str, AfterValidator(_identifier)]
+"""A pydantic field that is a name which equations and Python can use."""
+
+
 def _frozen(items: Mapping[str, V]) -> FrozenMap[V]:
     return items if isinstance(items, FrozenMap) else FrozenMap(items)
 
 
-Fixed = Annotated[Mapping[str, V], AfterValidator(_frozen), PlainSerializer(dict, return_type=dict)]
+Fixed = Annotated[Mapping[Identifier, V], AfterValidator(_frozen), PlainSerializer(dict, return_type=dict)]
 """A pydantic field that is a mapping of names, frozen once it was validated."""

@@ -76,7 +76,7 @@ def parse_layers(value: object) -> Layers:
             ((rule, count),) = value.items()
             if rule not in _COUNTED:
                 hint = nearest(str(rule), _COUNTED) or _FORMS
-                raise refuse("bad-value", f"there is no choice of layers named {rule}", hint=hint, at=(rule,))
+                raise refuse("unknown-field", f"there is no choice of layers named {rule}", hint=hint, at=(rule,))
             if isinstance(count, bool) or not isinstance(count, int | str) or (isinstance(count, int) and count < 1):
                 text = f"{rule} takes a whole number of at least 1 or the name of a setting"
                 raise refuse("bad-value", text, at=(rule,))

@@ -1,0 +1,186 @@
+"""Expression -> readable torch source. Only this file knows that torch keeps tokens in rows; it imports no torch.
+
+A value per token is a tensor [batch, tokens, *shape], one per sample [batch, 1, *shape], any other [*shape].
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from peftref.lang import einsum
+from peftref.lang.expr import Call, Expr, Name, Number, Text, walk
+from peftref.lang.ops import TABLE
+from peftref.lang.scope import Scope
+
+
+@dataclass
+class Emitter:
+    """Writes the statements that compute expressions of one scope at given sizes.
+
+    numbers: settings and sizes as numbers. tensors: names of leaves and quantities to the source that reads them.
+    labels: names that the author gave to parts, used for the variables that hold them.
+
+    >>> from peftref.lang.parse import parse_expression
+    >>> from peftref.lang.scope import Leaf, scope_at
+    >>> from peftref.lang.size import parse_size
+    >>> scope = scope_at("attention.query", {"A": Leaf("A", (parse_size("r"), parse_size("d_in")))}, {"r": 8})
+    >>> Emitter(scope, {"r": 8, "d_in": 64, "d_out": 64}, {"A": "self.A", "x": "x"}).expression(parse_expression("A @ x"))
+    'F.linear(x, self.A)'
+    """
+
+    scope: Scope
+    numbers: Mapping[str, int | float]
+    tensors: Mapping[str, str]
+    labels: Mapping[Expr, str] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    _uses: Counter[Expr] = field(default_factory=Counter)
+    _done: dict[Expr, str] = field(default_factory=dict)
+
+    def block(self, values: Iterable[Expr]) -> list[str]:
+        """The sources of some values, after `lines` that compute what they share."""
+        wanted = list(values)
+        for expr in wanted:
+            self._count(expr)
+        return [self.expression(expr) for expr in wanted]
+
+    def _count(self, expr: Expr) -> None:
+        self._uses[expr] += 1
+        if self._uses[expr] == 1 and isinstance(expr, Call):
+            for arg in expr.args:
+                self._count(arg)
+
+    def expression(self, expr: Expr) -> str:
+        """The source of one value; parts that are used more than once become variables first."""
+        if expr in self._done:
+            return self._done[expr]
+        source = self._source(expr)
+        if isinstance(expr, Call) and self.scope.kind(expr).dims and (self._uses[expr] > 1 or expr in self.labels):
+            name = self.labels.get(expr, f"t{len(self._done) + 1}")
+            self.lines.append(f"{name} = {source}")
+            self._done[expr] = name
+            return name
+        return source
+
+    def _source(self, expr: Expr) -> str:
+        match expr:
+            case Number(value):
+                return repr(value)
+            case Name(name):
+                return self.tensors[name] if name in self.tensors else repr(self.numbers[name])
+            case Text(value):
+                return repr(value)
+        known = {
+            "matmul": self._matmul,
+            "einsum": self._einsum,
+            "sum": self._sum,
+            "part": self._part,
+            "attend": self._attend,
+        }
+        special = known.get(expr.op)
+        if special is not None:
+            return special(expr)
+        op = TABLE[expr.op]
+        args = self._aligned(expr) if op.elementwise else [self.expression(arg) for arg in expr.args]
+        if op.setting is not None and len(args) < op.arity[1]:
+            args.append(repr(self.numbers[op.setting]))
+        atoms = [self._atom(arg) for arg in args] if op.symbol else args
+        return op.torch.format(*atoms, operands=", ".join(args))
+
+    def _aligned(self, expr: Call) -> list[str]:
+        """Operands of an elementwise op: a column [n] gets an axis for every further axis of the result."""
+        most = len(self.scope.kind(expr).dims)
+        sources = []
+        for arg in expr.args:
+            source, dims = self.expression(arg), len(self.scope.kind(arg).dims)
+            missing = most - dims if self._is_tensor(arg) and (dims or self.scope.kind(arg).per != "none") else 0
+            sources.append(f"{self._atom(source)}[..., {', '.join(['None'] * missing)}]" if missing else source)
+        return sources
+
+    def _is_tensor(self, expr: Expr) -> bool:
+        return any(isinstance(node, Name) and node.name in self.tensors for node in walk(expr))
+
+    def _matmul(self, expr: Call) -> str:
+        left, right = expr.args
+        a, b = self.scope.kind(left), self.scope.kind(right)
+        vector = len(b.dims) == len(a.dims) - 1
+        if len(a.dims) == 2 and a.per == "none":
+            if vector and b.per != "none":
+                if isinstance(left, Call) and left.op == "transpose":
+                    return f"{self._atom(self.expression(right))} @ {self._atom(self.expression(left.args[0]))}"
+                return f"F.linear({self.expression(right)}, {self.expression(left)})"
+            return f"{self._atom(self.expression(left))} @ {self._atom(self.expression(right))}"
+        if vector:
+            return f"({self._atom(self.expression(left))} @ {self._atom(self.expression(right))}[..., None])[..., 0]"
+        return f"{self._atom(self.expression(left))} @ {self._atom(self.expression(right))}"
+
+    def _einsum(self, expr: Call) -> str:
+        text, *args = expr.args
+        assert isinstance(text, Text)
+        pattern = einsum.parse_pattern(text.value)
+        sizes = {name: size.evaluate(self._sizes()) for name, size in self.scope.axes(expr).items()}
+        letters = {name: chr(97 + i) for i, name in enumerate(pattern.indices())}
+        words, sources = [], []
+        for arg, axes in zip(args, pattern.operands, strict=True):
+            lead = "..." if self.scope.kind(arg).per != "none" else ""
+            words.append(lead + "".join(letters[name] for axis in axes for name in axis))
+            source = self.expression(arg)
+            for back, axis in enumerate(reversed(axes)):
+                if len(axis) > 1:
+                    cut = ", ".join(str(sizes[name]) for name in axis)
+                    after = sum(len(later) for later in axes[len(axes) - back :])
+                    source = f"{self._atom(source)}.unflatten(-{after + 1}, ({cut}))"
+            sources.append(source)
+        lead = "..." if self.scope.kind(expr).per != "none" else ""
+        out = lead + "".join(letters[name] for axis in pattern.result for name in axis)
+        source = f'torch.einsum("{", ".join(words)} -> {out}", {", ".join(sources)})'
+        for back, axis in enumerate(reversed(pattern.result)):
+            if len(axis) > 1:
+                source += f".flatten(-{back + len(axis)}, -{back + 1})"
+        return source
+
+    def _sizes(self) -> dict[str, int]:
+        return {name: int(value) for name, value in self.numbers.items() if isinstance(value, int)}
+
+    def _sum(self, expr: Call) -> str:
+        return f"{self._atom(self.expression(expr.args[0]))}.sum(-{len(self.scope.kind(expr.args[0]).dims)})"
+
+    def _part(self, expr: Call) -> str:
+        inner, index, count = expr.args
+        assert isinstance(index, Number)
+        assert isinstance(count, Number)
+        kind = self.scope.kind(inner)
+        width = kind.evaluate(self._sizes())[0] // int(count.value)
+        return f"{self._atom(self.expression(inner))}.narrow(-{len(kind.dims)}, {int(index.value) * width}, {width})"
+
+    def _attend(self, expr: Call) -> str:
+        heads = self._number(dict(expr.options).get("heads", Number(1)))
+        args = ", ".join(self.expression(arg) for arg in expr.args)
+        return f"op.attend({args}, {int(heads)}, self.context)"
+
+    def _number(self, expr: Expr) -> float:
+        match expr:
+            case Number(value):
+                return value
+            case Name(name):
+                return self.numbers[name]
+        raise ValueError("an option is a number or a setting")
+
+    @staticmethod
+    def _atom(source: str) -> str:
+        """The source in parentheses where an operator may follow it."""
+        plain = source.replace(".", "").replace("_", "").isalnum()
+        return source if plain or _closed(source) else f"({source})"
+
+
+def _closed(source: str) -> bool:
+    """Whether a source is one call or one parenthesised group: `f(a, b)`, `(a + b)`, `f(a).g(b)`."""
+    depth = 0
+    for position, letter in enumerate(source):
+        depth += (letter in "([") - (letter in ")]")
+        if depth == 0 and letter == " ":
+            return False
+        if depth == 0 and letter == "-" and position == 0:
+            return False
+    return True

@@ -1,0 +1,112 @@
+"""What generated source calls as `op`: the ops that take more than one line of torch. Shapes are in torch's row layout.
+
+`...` stands for the implicit axes [batch, tokens] of a value per token.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass
+class Context:
+    """What a site may know of the running forward pass: which tokens are padding, and whether the stack looks ahead.
+
+    mask: [batch, tokens], nonzero where a token counts, or None; causal: whether a token sees only what is before it.
+    """
+
+    mask: Tensor | None = None
+    causal: bool = False
+
+
+def kron(a: Tensor, b: Tensor) -> Tensor:
+    """[..., a, b] and [..., c, d] to [..., a c, b d]."""
+    product = a[..., :, None, :, None] * b[..., None, :, None, :]
+    return product.reshape(*product.shape[:-4], a.shape[-2] * b.shape[-2], a.shape[-1] * b.shape[-1])
+
+
+def block_diag(stack: Tensor) -> Tensor:
+    """[n, a, b] to [n a, n b]."""
+    n, a, b = stack.shape
+    eye = torch.eye(n, dtype=stack.dtype, device=stack.device)
+    return (eye[:, None, :, None] * stack[:, :, None, :]).reshape(n * a, n * b)
+
+
+def cayley(skew: Tensor) -> Tensor:
+    """(I - S) (I + S)^-1, each of a stack [..., n, n]."""
+    eye = torch.eye(skew.shape[-1], dtype=skew.dtype, device=skew.device)
+    solved: Tensor = torch.linalg.solve(eye + skew, eye - skew, left=False)
+    return solved
+
+
+def householder(u: Tensor) -> Tensor:
+    """The product of the reflections at the rows of [r, n], as [n, n]."""
+    result = torch.eye(u.shape[1], dtype=u.dtype, device=u.device)
+    for row in u:
+        result = result - torch.outer(result @ row, 2 * row / (row @ row))
+    return result
+
+
+def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Dropout while training; at a rate of zero, x itself."""
+    return F.dropout(x, rate) if training and rate > 0 else x
+
+
+def layer_norm(h: Tensor, gain: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+    """Layer normalisation over the last axis."""
+    return F.layer_norm(h, h.shape[-1:], gain, shift)
+
+
+def concat(*parts: Tensor) -> Tensor:
+    """Rows [n, ...] and values [batch, tokens, ...], one after the other on the token axis."""
+    batch = next(part.shape[0] for part in parts if part.dim() == max(each.dim() for each in parts))
+    most = max(part.dim() for part in parts)
+    return torch.cat([part if part.dim() == most else part.expand(batch, *part.shape) for part in parts], dim=1)
+
+
+def mean_tokens(h: Tensor, context: Context) -> Tensor:
+    """The mean over the tokens that count: [batch, tokens, ...] to [batch, 1, ...]."""
+    mask = context.mask
+    if mask is None or mask.shape[1] != h.shape[1]:
+        return h.mean(1, keepdim=True)
+    weight = mask.to(h.dtype).reshape(*mask.shape, *(1,) * (h.dim() - 2))
+    return (h * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, context: Context) -> Tensor:
+    """Attention [batch, tokens, d] with `heads` heads, or [batch, tokens, heads, d] with its own; rows [n, ...] are keys of all.
+
+    Padding and, where the stack is causal, later tokens are not seen; rows of a leaf are always seen.
+    """
+    flat = query.dim() == 3
+    rows = key.dim() < query.dim()
+    if rows:
+        key, value = (each.expand(query.shape[0], *each.shape) for each in (key, value))
+    if flat:
+        query, key, value = (each.reshape(*each.shape[:-1], heads, -1) for each in (query, key, value))
+    q, k, v = (each.transpose(1, 2) for each in (query, key, value))
+    mask = None if rows else _mask(context, q.shape[2], k.shape[2], q.device)
+    out = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=q.shape[1] != k.shape[1])
+    out = out.transpose(1, 2)
+    return out.flatten(-2) if flat else out
+
+
+def _mask(context: Context, queries: int, keys: int, device: torch.device) -> Tensor | None:
+    seen: Tensor | None = None
+    if context.causal:
+        seen = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)[None, None]
+    if context.mask is not None and context.mask.shape[1] == keys:
+        valid = context.mask.bool()[:, None, None, :]
+        own = torch.eye(queries, keys, dtype=torch.bool, device=device)[None, None]
+        seen = (valid | own) if seen is None else (seen & (valid | own))
+    return seen
+
+
+def sqrt(value: Tensor | float) -> Tensor | float:
+    """The square root of a tensor or a number."""
+    return torch.sqrt(value) if isinstance(value, Tensor) else math.sqrt(value)

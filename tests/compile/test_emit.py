@@ -1,0 +1,85 @@
+"""Generated source computes what the oracle computes, for random expressions and for the example of every op."""
+
+from __future__ import annotations
+
+import doctest
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+
+import peftref.compile.emit
+import peftref.compile.functions as op
+import peftref.compile.oracle
+from peftref.compile.emit import Emitter
+from peftref.compile.oracle import Oracle
+from peftref.lang.expr import Expr
+from peftref.lang.ops import OPS
+from peftref.lang.parse import parse_expression
+from peftref.lang.scope import Leaf, Scope, scope_at
+from peftref.lang.size import parse_size
+from peftref.rewrite.cost import Load, Meter
+from peftref.rewrite.optimise import optimise
+from tests.lang.strategies import LEAVES, SETTINGS, SIZES, expressions, scope
+from tests.rewrite.test_rewrite import random_values
+
+
+@pytest.mark.parametrize("module", [peftref.compile.emit, peftref.compile.oracle])
+def test_docstring_examples(module: object) -> None:
+    assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
+
+
+def run(expr: Expr, where: Scope, values: dict, numbers: dict, *, causal: bool = False) -> np.ndarray:  # type: ignore[type-arg]
+    tensors = {name: torch.from_numpy(np.asarray(value)) for name, value in values.items() if np.ndim(value)}
+    emitter = Emitter(where, numbers, {name: f"leaf_{name}" for name in tensors})
+    (result,) = emitter.block([expr])
+    names = {f"leaf_{name}": value for name, value in tensors.items()}
+    space = {
+        "torch": torch,
+        "F": F,
+        "op": op,
+        **names,
+        "self": SimpleNamespace(training=False, context=op.Context(causal=causal)),
+    }
+    exec("\n".join([*emitter.lines, f"result = {result}"]), space)
+    return np.asarray(space["result"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(expressions(3))
+def test_source_agrees_with_the_oracle(expr: Expr) -> None:
+    where = scope()
+    values = random_values(where, SIZES, SETTINGS)
+    meter = Meter(where, SIZES, Load(6, 3, frozenset([*LEAVES, "x", "h"])))
+    expected = Oracle(where, values).evaluate(expr)
+    scale = max(1.0, float(np.abs(expected).max()))
+    for form in (expr, optimise(expr, meter)[0]):
+        got = run(form, where, values, {**SIZES, **SETTINGS})
+        np.testing.assert_allclose(np.broadcast_to(got, expected.shape) / scale, expected / scale, atol=1e-9)
+
+
+EXAMPLE_LEAVES = {
+    name: Leaf(name, tuple(parse_size(dim) for dim in shape.split(",")))
+    for name, shape in {
+        "A": "r,d_model", "B": "d_model,r", "D": "r,d_model", "S": "n,r,r", "T": "n,r,r", "l": "d_model",
+        "beta": "d_model", "Q": "r,r", "P": "tokens,d_model", "z": "d_model",
+    }.items()
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("row", OPS, ids=lambda row: row.name)
+def test_the_example_of_every_op_agrees_with_the_oracle(row, causal: bool) -> None:  # type: ignore[no-untyped-def]
+    given_settings = {"r": 4, "n": 3, "tokens": 2, "dropout": 0.1}
+    slot = "attention.query" if " W" in f" {row.example}" or "(W" in row.example else "ffn"
+    where = scope_at(slot, EXAMPLE_LEAVES, given_settings)
+    numbers = {**given_settings, "d_model": 6, "d_in": 6, "d_out": 6}
+    values = random_values(where, numbers, given_settings)
+    expr = parse_expression(row.example)
+    expected = Oracle(where, values, causal).evaluate(expr)
+    got = run(expr, where, values, numbers, causal=causal)
+    np.testing.assert_allclose(got, np.broadcast_to(expected, got.shape), atol=1e-9)
+    assert where.kind(expr).evaluate(numbers) == expected.shape[-len(where.kind(expr).dims) or expected.ndim :]

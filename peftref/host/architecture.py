@@ -163,7 +163,10 @@ def _attention(name: str, about: str) -> tuple[Slot, ...]:
         Slot(name=f"{name}.key", kind="linear", component=name, about=f"key projection of {about}", sizes=_KEY),
         Slot(name=f"{name}.value", kind="linear", component=name, about=f"value projection of {about}", sizes=_VALUE),
         Slot(name=f"{name}.core", kind="core", component=name, about=f"{about} itself"),
-        Slot(name=f"{name}.output", kind="linear", component=name, about=f"output projection of {about}", sizes=_OUTPUT),
+        Slot(
+            name=f"{name}.output", kind="linear", component=name, about=f"output projection of {about}", sizes=_OUTPUT
+        ),
+        Slot(name=f"{name}.post_norm", kind="norm", component=name, about=f"second norm of the {about} sublayer"),
         Slot(name=name, kind="sublayer", component=name, about=f"the {about} sublayer"),
     )
 
@@ -207,6 +210,7 @@ ARCHITECTURE = Architecture(
             about="down projection of the feed-forward",
             sizes={"d_in": "d_ff", "d_out": "d_model"},
         ),
+        Slot(name="ffn.post_norm", kind="norm", component="ffn", about="second norm of the feed-forward sublayer"),
         Slot(name="ffn", kind="sublayer", component="ffn", about="the feed-forward sublayer"),
         Slot(name="layer", kind="sublayer", component="layer", about="the whole layer, after its residual sums"),
         Slot(name="final.norm", kind="norm", component="final", about="normalisation after the last layer"),

@@ -1,0 +1,120 @@
+"""Build a model from its class and config on the meta device, record it, and count its parameters."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import transformers
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+
+from peftref.host.graph import Graph
+from peftref.host.inputs import inputs_of
+from peftref.host.trace import record
+from peftref.problem import fail
+
+
+def class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The class that a config names in `architectures`, else the one that AutoModel builds for its type.
+
+    Raises PeftrefError `no-model-class` where transformers has none.
+    """
+    for name in config.architectures or ():
+        found = getattr(transformers, name, None)
+        if isinstance(found, type) and issubclass(found, PreTrainedModel):
+            return found
+    try:
+        found = AutoModel._model_mapping[type(config)]
+    except KeyError:
+        raise fail("no-model-class", f"transformers has no model for the config type {config.model_type}") from None
+    first: type[PreTrainedModel] = found[0] if isinstance(found, (tuple, list)) else found
+    return first
+
+
+def build(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
+    """A model in float32 on the meta device, so without weights, with a copy of the config.
+
+    Raises PeftrefError `host-not-built` with what the class said.
+    """
+    own = copy.deepcopy(config)
+    if hasattr(own, "use_cache"):
+        own.use_cache = False
+    own._attn_implementation = "eager"
+    try:
+        with torch.device("meta"), _quiet():
+            return kind(own).eval()
+    except Exception as error:
+        raise fail("host-not-built", f"{kind.__name__} cannot be built from this config: {_said(error)}") from error
+
+
+def twin(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of a live model on the meta device, without its weights and hooks."""
+    memo: dict[int, object] = {}
+    for parameter in model.parameters():
+        memo[id(parameter)] = torch.nn.Parameter(_shape_of(parameter), requires_grad=False)
+    for buffer in model.buffers():
+        memo[id(buffer)] = _shape_of(buffer)
+    copied: PreTrainedModel = copy.deepcopy(model, memo)
+    for module in copied.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return copied.eval()
+
+
+def observe(model: PreTrainedModel) -> Graph:
+    """The graph of one forward of a model on the meta device. Raises PeftrefError `host-not-run` with what failed."""
+    said = "it takes no input that is known here"
+    for inputs in inputs_of(model):
+        if inputs:
+            try:
+                with _quiet():
+                    return record(model, inputs)
+            except Exception as error:
+                said = _said(error)
+    raise fail("host-not-run", f"{type(model).__name__} cannot be run on the meta device: {said}")
+
+
+def count_parameters(model: PreTrainedModel, head: str | None) -> tuple[int, int]:
+    """How many parameters the backbone has, and how many stand outside of it; tied tensors once.
+
+    head: path of the vocabulary projection, for classes that hold backbone and head side by side.
+    """
+    base = getattr(model, model.base_model_prefix, None) if model.base_model_prefix else None
+    if not isinstance(base, torch.nn.Module):
+        top = head.split(".")[0] if head else None
+        kept = [child for name, child in model.named_children() if name != top]
+        direct = list(model.parameters(recurse=False))
+        inside = {id(p): p.numel() for child in kept for p in child.parameters()} | {id(p): p.numel() for p in direct}
+    else:
+        inside = {id(p): p.numel() for p in base.parameters()}
+    outside = {id(p): p.numel() for p in model.parameters() if id(p) not in inside}
+    return sum(inside.values()), sum(outside.values())
+
+
+def _shape_of(tensor: torch.Tensor) -> torch.Tensor:
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return torch.empty(tensor.shape, dtype=dtype, device="meta")
+
+
+def _said(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' and torch's warnings about a model without weights to ourselves."""
+    import warnings
+
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,72 @@
+"""Resolve a config or a live model by observing its class on the meta device; what was resolved is kept."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from peftref.host.assemble import Anatomy, read_graph
+from peftref.host.build import build, class_of, count_parameters, observe, twin
+from peftref.host.flow import Flow
+from peftref.host.host import Host
+from peftref.problem import PeftrefError, fail
+
+_KEPT: dict[tuple[object, ...], Host] = {}
+_LIMIT = 128
+
+
+def resolve_config(config: PreTrainedConfig, model_class: type[PreTrainedModel] | None = None, name: str = "") -> Host:
+    """The host of a config. Raises PeftrefError as `peftref.host.resolve.resolve` says."""
+    kind = model_class or class_of(config)
+    name = name or str(getattr(config, "_name_or_path", "") or config.model_type)
+    key = (kind, name, config.to_json_string(use_diff=False))
+    if key not in _KEPT:
+        _keep(key, _read(build(kind, config), name))
+    return _KEPT[key]
+
+
+def resolve_model(model: PreTrainedModel) -> Host:
+    """The host of a live model, which is not touched: paths and sizes are its own."""
+    kind, config = type(model), model.config
+    name = str(getattr(config, "_name_or_path", "") or config.model_type)
+    shapes = {path: tuple(parameter.shape) for path, parameter in model.named_parameters()}
+    key = (kind, name, config.to_json_string(use_diff=False), tuple(shapes.items()))
+    if key not in _KEPT:
+        _keep(key, _read(_meta(model, shapes), name))
+    return _KEPT[key]
+
+
+def _meta(model: PreTrainedModel, shapes: dict[str, tuple[int, ...]]) -> PreTrainedModel:
+    """A meta model with the live model's structure: built from its config where that gives the same, else copied."""
+    try:
+        built = build(type(model), model.config)
+    except PeftrefError:
+        return twin(model)
+    same = {path: tuple(parameter.shape) for path, parameter in built.named_parameters()} == shapes
+    return built if same else twin(model)
+
+
+def _keep(key: tuple[object, ...], host: Host) -> None:
+    if len(_KEPT) >= _LIMIT:
+        _KEPT.pop(next(iter(_KEPT)))
+    _KEPT[key] = host
+
+
+def _read(model: PreTrainedModel, name: str) -> Host:
+    anatomy: Anatomy = read_graph(Flow(observe(model)))
+    if not anatomy.sites:
+        raise fail(
+            "host-no-slots",
+            f"no attention of {type(model).__name__} passes through transformers' attention interface",
+            hint=f"describe it in catalog/hosts/{model.config.model_type}.yaml",
+        )
+    head = next((site.path for site in anatomy.sites if site.slot == "head"), None)
+    backbone, beside = count_parameters(model, head)
+    return Host(
+        name=name,
+        model_type=model.config.model_type,
+        stacks=anatomy.stacks,
+        sites=anatomy.sites,
+        lacks=anatomy.lacks,
+        parameters=backbone,
+        head_parameters=beside,
+    )

@@ -1,0 +1,88 @@
+"""Write sites: from what was found in a graph to the plain data that the rest of the package reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from peftref.host.attention import Part
+from peftref.host.flow import Flow
+from peftref.host.graph import Call
+from peftref.host.site import Port, Site
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A site without its slot, stack and layer; sizes are those that it has beside its stack's."""
+
+    path: str
+    ports: Mapping[str, Port]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    lacks: frozenset[str] = frozenset()
+    transposed: bool = False
+    reads: str = ""
+
+
+@dataclass(slots=True)
+class Writer:
+    """Collects the sites of one stack, and the reasons for the slots that it lacks.
+
+    shared: the values that projections of several layers read.
+    """
+
+    flow: Flow
+    stack: str
+    shared: frozenset[int] = frozenset()
+    sites: list[Site] = field(default_factory=list)
+    lacks: dict[str, str] = field(default_factory=dict)
+
+    def write(self, slot: str, layer: int | None, sizes: Mapping[str, int], draft: Draft | str) -> None:
+        """Add a site, or the reason why there is none."""
+        if isinstance(draft, str):
+            self.lacks.setdefault(slot, draft)
+            return
+        self.sites.append(
+            Site(
+                slot=slot,
+                stack=self.stack,
+                layer=layer,
+                path=draft.path,
+                sizes={**sizes, **draft.sizes},
+                ports=draft.ports,
+                lacks=draft.lacks,
+                transposed=draft.transposed,
+                reads=draft.reads,
+            )
+        )
+
+    def linear(self, part: Part, within: Call | None) -> Draft | str:
+        """A draft of a projection, or of the rows of one that serve a role."""
+        projection = part.projection
+        if projection is None:
+            return part.reason
+        return Draft(
+            path=projection.path,
+            ports={"x": Port(projection.path, "input"), "h": Port(projection.path, "output", 0, part.rows)},
+            sizes={"d_in": projection.d_in, "d_out": part.d_out},
+            lacks=frozenset() if projection.bias else frozenset({"b"}),
+            transposed=projection.transposed,
+            reads=self._reads(projection.x, projection.path, within),
+        )
+
+    def norm(self, call: Call | None, reason: str) -> Draft | str:
+        """A draft of a norm."""
+        if call is None:
+            return reason
+        lacks = frozenset() if "bias" in self.flow.graph.modules[call.path].params else frozenset({"b"})
+        return Draft(call.path, {"x": Port(call.path, "input"), "h": Port(call.path, "output")}, lacks=lacks)
+
+    def _reads(self, value: int, path: str, within: Call | None) -> str:
+        """The first projection of the layer that reads a value; the value's number where several layers read it."""
+        if value in self.shared or within is None:
+            return f"{self.stack}:{value}" if value in self.shared else path
+        readers = (
+            projection
+            for _, projection in sorted(self.flow.projections.items())
+            if projection.x == value and self.flow.graph.within(projection.event, within)
+        )
+        return next((projection.path for projection in readers), path)

@@ -1,0 +1,215 @@
+"""Record one forward of a model as a graph of values, events and module calls."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from peftref.host.graph import Attend, Call, Event, Graph, Key, Module, Ref, Value
+from peftref.host.probe import probe
+from peftref.host.shadow import Shadows, tensors_of
+
+MOVES = frozenset(
+    "_unsafe_view clone cat repeat flip roll index_select constant_pad_nd _reshape_alias lift_fresh _to_copy "
+    "reshape pixel_shuffle view_as_complex view_as_real unfold stack split split_with_sizes repeat_interleave".split()
+)
+
+
+def record(model: torch.nn.Module, inputs: Mapping[str, Any], device: str = "meta") -> Graph:
+    """Run the model once on the inputs and give the graph of what happened; the model is left as it was.
+
+    The model's attention implementation is set to a probe for the time of the run (its config must be its own copy).
+    """
+    recorder = Recorder(model)
+    with probe(recorder.attended, recorder.masked) as name:
+        before = model.config._attn_implementation_internal
+        model.config._attn_implementation = name
+        try:
+            recorder.enter(inputs)
+            with recorder.watch(), torch.no_grad(), torch.device(device), recorder:
+                model(**inputs)
+        finally:
+            model.config._attn_implementation = before
+    return recorder.graph()
+
+
+class Recorder(TorchDispatchMode):
+    """Writes down every operator and every module call while it is the active mode."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self._model = model
+        self._values: list[Value] = []
+        self._events: list[Event] = []
+        self._calls: list[Call] = []
+        self._attends: list[Attend] = []
+        self._open: list[int] = []
+        self._closed = 0
+        self._ids: dict[int, int] = {}
+        self._kept: list[torch.Tensor] = []
+        self._sharing: dict[int, list[torch.Tensor]] = defaultdict(list)
+        self._causal: dict[int, bool] = {}
+        self._shadows = Shadows()
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        for name, parameter in model.named_parameters():
+            self._new(parameter, param=name)
+
+    def graph(self) -> Graph:
+        """What was recorded."""
+        modules = {path: _module(path, module) for path, module in self._model.named_modules()}
+        return Graph(tuple(self._values), tuple(self._events), tuple(self._calls), tuple(self._attends), modules)
+
+    def enter(self, inputs: Mapping[str, Any]) -> None:
+        """Declare the tensors among the model's arguments as its inputs."""
+        for name, tensor in inputs.items():
+            if isinstance(tensor, torch.Tensor):
+                self._new(tensor, source=name, live=True)
+                if tensor.is_meta and not tensor.is_floating_point():
+                    self._shadows.note(tensor, torch.ones_like(tensor, device="cpu"))
+
+    def watch(self) -> _Watch:
+        """Follow the module calls for the duration of the block."""
+        return _Watch(self, self._model)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        tensors = list(tensors_of((args, kwargs)))
+        inputs = tuple(self.value(tensor) for tensor in tensors)
+        template = _template(args, self), _template(kwargs, self)
+        result = self._shadows.call(func, args, kwargs)
+        written = list(tensors_of(result))
+        live = any(self._values[index].live for index in inputs)
+        if not written and not inputs:
+            return result
+        index = len(self._events)
+        fresh = tuple(self._new(tensor, event=index, output=i, live=live) for i, tensor in enumerate(written))
+        name = func._schema.name.split("::")[-1]
+        self._events.append(
+            Event(
+                index, name, func, template[0], template[1], inputs, fresh, self._call(), func.is_view or name in MOVES
+            )
+        )
+        if func._schema.is_mutable:
+            self._overwrite(written, index, live)
+            if live:
+                self._shadows.forget(other for tensor in written for other in self._sharing[_storage(tensor)])
+        return result
+
+    def value(self, tensor: torch.Tensor) -> int:
+        """The value that a tensor holds now."""
+        known = self._ids.get(id(tensor))
+        return self._new(tensor) if known is None else known
+
+    def attended(self, module: Any, query: Any, key: Any, value: Any, mask: Any, output: Any) -> None:
+        """Note one call of the attention function."""
+        operands = tuple(self.value(tensor) for tensor in (query, key, value))
+        index = len(self._events)
+        out = self._new(output, event=index, live=True)
+        self._events.append(Event(index, "attend", None, (), {}, operands, (out,), self._call()))
+        causal = self._causal.get(self.value(mask)) if isinstance(mask, torch.Tensor) else None
+        if causal is None:
+            causal = getattr(module, "is_causal", None)
+        self._attends.append(Attend(index, self._call(), self._paths[id(module)], *operands, out, causal))
+
+    def masked(self, mask: torch.Tensor, causal: bool | None) -> None:
+        """Note a mask that the model asked for."""
+        if causal is not None:
+            self._causal[self.value(mask)] = causal
+
+    def call_starts(self, path: str, args: Any, kwargs: Any) -> None:
+        """Note that a module is called."""
+        inputs: dict[Key, int] = {key: self.value(tensor) for key, tensor in _keyed(args)}
+        inputs.update((key, self.value(tensor)) for key, tensor in _keyed(kwargs))
+        index = len(self._calls)
+        self._calls.append(Call(index, path, self._call(), inputs, {}, len(self._events), -1, -1))
+        self._open.append(index)
+
+    def call_ends(self, output: Any) -> None:
+        """Note that the module that was called last has returned."""
+        call = self._calls[self._open.pop()]
+        outputs = {key: self.value(tensor) for key, tensor in _keyed(output)}
+        self._calls[call.index] = Call(
+            call.index, call.path, call.parent, call.inputs, outputs, call.start, len(self._events), self._closed
+        )
+        self._closed += 1
+
+    def _call(self) -> int:
+        return self._open[-1] if self._open else -1
+
+    def _new(self, tensor: torch.Tensor, **facts: Any) -> int:
+        index = len(self._values)
+        self._values.append(Value(index, tuple(tensor.shape), **facts))
+        if id(tensor) not in self._ids:
+            self._kept.append(tensor)
+            self._sharing[_storage(tensor)].append(tensor)
+        self._ids[id(tensor)] = index
+        return index
+
+    def _overwrite(self, written: list[torch.Tensor], event: int, live: bool) -> None:
+        """Give the tensors that share memory with what was written in place a new value too."""
+        for tensor in written:
+            for other in self._sharing[_storage(tensor)]:
+                if other is tensor:
+                    continue
+                old = self._values[self._ids[id(other)]]
+                index = len(self._events)
+                fresh = self._new(other, event=index, live=live or old.live)
+                inputs = (old.index, self._ids[id(tensor)])
+                self._events.append(Event(index, "overwritten", None, (), {}, inputs, (fresh,), self._call()))
+
+
+class _Watch:
+    """Hooks on every module of a model, for the duration of a block."""
+
+    def __init__(self, recorder: Recorder, model: torch.nn.Module) -> None:
+        self._recorder, self._model = recorder, model
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> None:
+        for path, module in self._model.named_modules():
+            self._handles.append(module.register_forward_pre_hook(self._before(path), prepend=True, with_kwargs=True))
+            self._handles.append(module.register_forward_hook(self._after))
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _before(self, path: str) -> Any:
+        return lambda module, args, kwargs: self._recorder.call_starts(path, args, kwargs)
+
+    def _after(self, module: Any, args: Any, output: Any) -> None:
+        self._recorder.call_ends(output)
+
+
+def _template(tree: Any, recorder: Recorder) -> Any:
+    if isinstance(tree, torch.Tensor):
+        return Ref(recorder.value(tree))
+    if isinstance(tree, Mapping):
+        return {key: _template(item, recorder) for key, item in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_template(item, recorder) for item in tree) if type(tree) in (list, tuple) else tuple(tree)
+    return tree
+
+
+def _keyed(tree: Any) -> Iterable[tuple[Key, torch.Tensor]]:
+    """The tensors of a call's arguments or results, by position or name."""
+    if isinstance(tree, torch.Tensor):
+        yield 0, tree
+    elif isinstance(tree, Mapping):
+        yield from ((key, item) for key, item in tree.items() if isinstance(item, torch.Tensor))
+    elif isinstance(tree, (list, tuple)):
+        yield from ((key, item) for key, item in enumerate(tree) if isinstance(item, torch.Tensor))
+
+
+def _module(path: str, module: torch.nn.Module) -> Module:
+    params = {name: tuple(parameter.shape) for name, parameter in module.named_parameters(recurse=False)}
+    return Module(path, type(module).__name__, params, tuple(inspect.signature(module.forward).parameters))
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)

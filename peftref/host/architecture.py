@@ -228,3 +228,24 @@ ARCHITECTURE = Architecture(
 @cache
 def _slots() -> dict[str, Slot]:
     return {slot.name: slot for slot in ARCHITECTURE.slots}
+
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "linear": tuple(slot.name for slot in ARCHITECTURE.slots if slot.kind == "linear" and slot.component != "head"),
+    "norm": tuple(slot.name for slot in ARCHITECTURE.slots if slot.kind == "norm"),
+}
+"""Words that stand for every slot of a kind: an insertion at `linear` goes to all linear slots that a host has."""
+
+
+def slots_of(wanted: str) -> tuple[str, ...]:
+    """The slots of the reference architecture that a word of `at` stands for: a slot, one with its stack in front, or a group.
+
+    >>> slots_of("decoder.attention.query"), len(slots_of("norm")) > 3
+    (('attention.query',), True)
+    """
+    if wanted in GROUPS:
+        return GROUPS[wanted]
+    if wanted in _slots():
+        return (wanted,)
+    rest = wanted.partition(".")[2]
+    return slots_of(rest) if rest else ()

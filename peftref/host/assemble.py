@@ -66,14 +66,14 @@ def _modality(flow: Flow, pile: Pile) -> str:
     return next((MODALITIES[source] for source in sources if source in MODALITIES), pile.path.split(".")[0])
 
 
-def _read_by_many_layers(flow: Flow, piles: Sequence[Pile]) -> frozenset[int]:
+def _read_by_many_layers(flow: Flow, piles: Sequence[Pile]) -> tuple[int, ...]:
     """The values that projections of more than one layer read (the sequence that cross attention looks at)."""
     readers: dict[int, set[str]] = {}
     for layer in (layer for pile in piles for layer in pile.layers):
         for event, projection in flow.projections.items():
             if flow.graph.within(event, layer.call):
                 readers.setdefault(projection.x, set()).add(layer.call.path)
-    return frozenset(value for value, paths in readers.items() if len(paths) > 1)
+    return tuple(value for value, paths in sorted(readers.items()) if len(paths) > 1)
 
 
 def _feeding(flow: Flow, stack: Stack, pile: Pile, piles: Sequence[Pile], names: Sequence[str]) -> Stack:

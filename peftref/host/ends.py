@@ -32,19 +32,10 @@ def token_embedding(flow: Flow, value: int) -> Event | None:
 
 
 def norm_before(flow: Flow, value: int) -> Call | None:
-    """The last norm outside the layers on the way to a value, through sums and scalings."""
-    made = {event.index for event in flow.back(value)}
-    found = [
-        call
-        for call in flow.graph.calls
-        if is_norm(flow, call) and made.intersection(range(call.start, call.stop)) and _leads(flow, call, value)
-    ]
+    """The last norm outside the layers on the way from the embedding to a value."""
+    behind = {value}.union(*(event.outputs for event in flow.back(value, through=flow.weighted)))
+    found = [call for call in flow.graph.calls if behind.intersection(call.outputs.values()) and is_norm(flow, call)]
     return max(found, key=lambda call: call.closed, default=None)
-
-
-def _leads(flow: Flow, call: Call, value: int) -> bool:
-    outputs = set(call.outputs.values())
-    return value in outputs or any(outputs.intersection(event.outputs) for event in flow.back(value))
 
 
 def norm_after(flow: Flow, pile: Pile, before: Call | None) -> Call | None:

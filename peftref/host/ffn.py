@@ -10,7 +10,7 @@ from peftref.host.graph import Event
 from peftref.host.layers import Layer
 from peftref.host.rows import RowTracer, as_rows
 
-STRAIGHT = frozenset("add add_ mul mul_ div div_ sub neg native_dropout".split())
+STRAIGHT = frozenset(("add", "add_", "mul", "mul_", "div", "div_", "sub", "neg", "native_dropout"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from peftref.host.graph import Call, Event, Graph
 
-MATMULS = frozenset("mm addmm bmm baddbmm addbmm matmul linear convolution _grouped_mm".split())
+MATMULS = frozenset(("mm", "addmm", "bmm", "baddbmm", "addbmm", "matmul", "linear", "convolution", "_grouped_mm"))
 SWAPS = frozenset(("t", "transpose", "permute"))
 
 

@@ -33,11 +33,16 @@ def sublayer_norms(
     before = _giving(norms, () if x is None else flow.origin(x, start))
     if residual is None:
         return before, None
-    after = next((norm for norm in norms if norm.inputs[0] == residual.total), None)
+    after = next((norm for norm in norms if norm.inputs[0] == residual.total and _only(flow, norm)), None)
     on_output = _giving(norms, flow.origin(residual.operand, start))
     if before:
         return before, on_output
     return (after, on_output) if after else (on_output, None)
+
+
+def _only(flow: Flow, norm: Call) -> bool:
+    """Whether nothing but a norm reads its input: then the stream goes on from the norm's output."""
+    return all(flow.graph.within(event, norm) for event in flow.users[norm.inputs[0]])
 
 
 def _giving(norms: list[Call], values: tuple[int, ...]) -> Call | None:

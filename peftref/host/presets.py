@@ -1,13 +1,13 @@
 """Offline presets."""
 
 
-def preset_names():
+def preset_names() -> tuple[str, ...]:
     return ()
 
 
-def load_preset(name):
+def load_preset(name: str):
     raise KeyError(name)
 
 
-def preset_config(name):
+def preset_config(name: str):
     raise KeyError(name)

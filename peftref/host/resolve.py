@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from peftref.host.host import Host
 from peftref.host.presets import load_preset, preset_config, preset_names
@@ -12,7 +12,7 @@ from peftref.problem import PeftrefError, fail, nearest
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-    HostLike = Host | str | Path | PreTrainedConfig | PreTrainedModel
+    HostLike: TypeAlias = Host | str | Path | PreTrainedConfig | PreTrainedModel
 
 
 def resolve(host: HostLike, *, model_class: type[PreTrainedModel] | None = None) -> Host:

@@ -32,7 +32,7 @@ class Writer:
 
     flow: Flow
     stack: str
-    shared: frozenset[int] = frozenset()
+    shared: tuple[int, ...] = ()
     sites: list[Site] = field(default_factory=list)
     lacks: dict[str, str] = field(default_factory=dict)
 
@@ -74,12 +74,13 @@ class Writer:
         if call is None:
             return reason
         lacks = frozenset() if "bias" in self.flow.graph.modules[call.path].params else frozenset({"b"})
-        return Draft(call.path, {"x": Port(call.path, "input"), "h": Port(call.path, "output")}, lacks=lacks)
+        ports = {"x": Port(call.path, "input"), "h": Port(call.path, "output")}
+        return Draft(call.path, ports, sizes={"d_model": self.flow.graph.shape(call.outputs[0])[-1]}, lacks=lacks)
 
     def _reads(self, value: int, path: str, within: Call | None) -> str:
-        """The first projection of the layer that reads a value; the value's number where several layers read it."""
+        """The first projection of the layer that reads a value; a number where several layers do."""
         if value in self.shared or within is None:
-            return f"{self.stack}:{value}" if value in self.shared else path
+            return f"{self.stack}:{self.shared.index(value)}" if value in self.shared else path
         readers = (
             projection
             for _, projection in sorted(self.flow.projections.items())

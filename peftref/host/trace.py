@@ -4,45 +4,67 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from peftref.host.graph import Attend, Call, Event, Graph, Key, Module, Ref, Value
 from peftref.host.probe import probe
 from peftref.host.shadow import Shadows, tensors_of
 
 MOVES = frozenset(
-    "_unsafe_view clone cat repeat flip roll index_select constant_pad_nd _reshape_alias lift_fresh _to_copy "
-    "reshape pixel_shuffle view_as_complex view_as_real unfold stack split split_with_sizes repeat_interleave".split()
+    {"_unsafe_view", "_reshape_alias", "reshape", "clone", "lift_fresh", "_to_copy", "cat", "stack", "repeat"}
+    | {"flip", "roll", "index_select", "repeat_interleave", "constant_pad_nd", "unfold", "pixel_shuffle"}
+    | {"split", "split_with_sizes", "view_as_complex", "view_as_real"}
 )
 
 
-def record(model: torch.nn.Module, inputs: Mapping[str, Any], device: str = "meta") -> Graph:
+def record(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], device: str = "meta") -> Graph:
     """Run the model once on the inputs and give the graph of what happened; the model is left as it was.
 
-    The model's attention implementation is set to a probe for the time of the run (its config must be its own copy).
+    For the time of the run a probe is the attention implementation of every config in the model, which must be its own.
     """
     recorder = Recorder(model)
-    with probe(recorder.attended, recorder.masked) as name:
-        before = model.config._attn_implementation_internal
-        model.config._attn_implementation = name
-        try:
-            recorder.enter(inputs)
-            with recorder.watch(), torch.no_grad(), torch.device(device), recorder:
-                model(**inputs)
-        finally:
-            model.config._attn_implementation = before
+    recorder.enter(inputs)
+    with ExitStack() as stack:
+        stack.enter_context(_attending(model, stack.enter_context(probe(recorder.attended, recorder.masked))))
+        for context in (recorder.watch(), torch.no_grad(), torch.device(device), recorder):
+            stack.enter_context(context)
+        model(**inputs)
     return recorder.graph()
 
 
-class Recorder(TorchDispatchMode):
+@contextmanager
+def _attending(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Set the attention implementation of every config that a module of the model holds, and put the old ones back."""
+    held = {id(config): config for module in model.modules() for config in _configs(getattr(module, "config", None))}
+    before = [(config, config._attn_implementation_internal) for config in held.values()]
+    for config in held.values():
+        config._attn_implementation_internal = name
+    try:
+        yield
+    finally:
+        for config, old in before:
+            config._attn_implementation_internal = old
+
+
+def _configs(config: object) -> Iterator[PreTrainedConfig]:
+    """A config and the configs inside it."""
+    if isinstance(config, PreTrainedConfig):
+        yield config
+        for key in config.sub_configs:
+            yield from _configs(getattr(config, key, None))
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's mode is not typed
     """Writes down every operator and every module call while it is the active mode."""
 
     def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's mode is not typed
         self._model = model
         self._values: list[Value] = []
         self._events: list[Event] = []
@@ -107,14 +129,14 @@ class Recorder(TorchDispatchMode):
 
     def attended(self, module: Any, query: Any, key: Any, value: Any, mask: Any, output: Any) -> None:
         """Note one call of the attention function."""
-        operands = tuple(self.value(tensor) for tensor in (query, key, value))
+        q, k, v = self.value(query), self.value(key), self.value(value)
         index = len(self._events)
         out = self._new(output, event=index, live=True)
-        self._events.append(Event(index, "attend", None, (), {}, operands, (out,), self._call()))
+        self._events.append(Event(index, "attend", None, (), {}, (q, k, v), (out,), self._call()))
         causal = self._causal.get(self.value(mask)) if isinstance(mask, torch.Tensor) else None
         if causal is None:
             causal = getattr(module, "is_causal", None)
-        self._attends.append(Attend(index, self._call(), self._paths[id(module)], *operands, out, causal))
+        self._attends.append(Attend(index, self._call(), self._paths[id(module)], q, k, v, out, causal))
 
     def masked(self, mask: torch.Tensor, causal: bool | None) -> None:
         """Note a mask that the model asked for."""

@@ -13,6 +13,7 @@ from peftref.lang import einsum
 from peftref.lang.expr import Call, Expr, Name, Number, Text, walk
 from peftref.lang.ops import TABLE
 from peftref.lang.scope import Scope
+from peftref.rewrite.optimise import simplify
 
 
 @dataclass
@@ -71,6 +72,8 @@ class Emitter:
                 return self.tensors[name] if name in self.tensors else repr(self.numbers[name])
             case Text(value):
                 return repr(value)
+        if not self._is_tensor(expr) and (number := self._folded(expr)) is not None:
+            return repr(number)
         known = {
             "matmul": self._matmul,
             "einsum": self._einsum,
@@ -87,6 +90,20 @@ class Emitter:
             args.append(repr(self.numbers[op.setting]))
         atoms = [self._atom(arg) for arg in args] if op.symbol else args
         return op.torch.format(*atoms, operands=", ".join(args))
+
+    def _folded(self, expr: Expr) -> int | float | None:
+        """The number that an expression of settings and sizes is, or None."""
+        match expr:
+            case Number(value):
+                return value
+            case Name(name):
+                return self.numbers.get(name)
+            case Call(op, args):
+                known = [self._folded(arg) for arg in args]
+                literals = [Number(value) for value in known if value is not None]
+                folded = simplify(Call(op, tuple(literals))) if len(literals) == len(args) else None
+                return folded.value if isinstance(folded, Number) else None
+        return None
 
     def _aligned(self, expr: Call) -> list[str]:
         """Operands of an elementwise op: a column [n] gets an axis for every further axis of the result."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from peftref.host.architecture import ARCHITECTURE, Quantity
-from peftref.lang.expr import Call, Equation, Expr, Name, Number, Statement, Target, names, substitute, walk
+from peftref.lang.expr import Call, Equation, Expr, Number, Statement, Target, names, substitute, walk
 from peftref.lang.ops import TABLE
 from peftref.lang.parse import Locate
 from peftref.lang.scope import Leaf, Scope, infer, scope_at
@@ -190,23 +190,3 @@ class _Check:
         self, code: str, text: str, span: tuple[int, int], notes: Iterable[str] = (), hint: str | None = None
     ) -> None:
         self.problems.append(Problem(code, text, self.locate(*span), tuple(notes), hint))
-
-
-def learning(expr: Expr) -> frozenset[str]:
-    """The names through which a gradient can flow back from an expression.
-
-    >>> from peftref.lang.parse import parse_expression
-    >>> sorted(learning(parse_expression("m * stop_gradient(W) + 0 * A")))
-    ['m']
-    """
-    match expr:
-        case Name(name):
-            return frozenset({name})
-        case Call("stop_gradient", _):
-            return frozenset()
-        case Call(op, args):
-            row = TABLE.get(op)
-            if row is not None and any(args[i] == Number(0) for i in row.vanishes if i < len(args)):
-                return frozenset()
-            return frozenset().union(*(learning(arg) for arg in args))
-    return frozenset()

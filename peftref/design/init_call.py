@@ -38,7 +38,7 @@ class InitCall:
     def reads(self) -> tuple[str, ...]:
         """The quantities of the host that it reads.
 
-        >>> parse_init("row_norms").reads()
+        >>> parse_init("norm_rows").reads()
         ('W',)
         """
         return tuple(str(value) for name, value in self.arguments if _parameter(self.row, name).kind == "quantity")

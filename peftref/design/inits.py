@@ -132,14 +132,14 @@ INITS: Mapping[str, Init] = {
         Init("identity", "ones on the diagonal, zeros beside it", "nn.init.eye_({t})", axes=2),
         Init("copy", "a copy of a quantity of the host", "{t}.copy_({of})", (_weight("what is copied", None),)),
         Init(
-            "row_norms",
+            "norm_rows",
             "the length of every row of a weight",
             "{t}.copy_(torch.linalg.vector_norm({of}.float(), dim=1))",
             (_weight("the weight"),),
             axes=1,
         ),
         Init(
-            "column_norms",
+            "norm_cols",
             "the length of every column of a weight",
             "{t}.copy_(torch.linalg.vector_norm({of}.float(), dim=0))",
             (_weight("the weight"),),

@@ -118,7 +118,7 @@ class Technique(Frozen):
         shapes = [word for insert in self.insert for leaf in insert.leaves.values() for word in leaf.words()]
         return next((word for word in shapes if word in self.settings), None)
 
-    def with_settings(self, **settings: Setting) -> Technique:
+    def with_settings(self, /, **settings: Setting) -> Technique:
         """A copy with some settings changed.
 
         Raises PeftrefError with all of: `unknown-setting`, `setting-type`, `setting-size` (a size stays a whole number).

@@ -1,0 +1,165 @@
+"""A technique checked as a whole: its names, the shapes of its leaves, its equations at every slot, and that it can learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from peftref.design.learn import stuck
+from peftref.design.names import known_slots, name_problems
+from peftref.design.technique import Insert, Technique
+from peftref.design.yaml_document import Document, Path
+from peftref.host.architecture import SIZES
+from peftref.lang.check import Effect, check
+from peftref.lang.expr import Call, Equation, walk
+from peftref.lang.expr import names as read_names
+from peftref.lang.ops import TABLE
+from peftref.lang.parse import parse
+from peftref.lang.scope import Leaf, scope_at
+from peftref.lang.size import Size, parse_size
+from peftref.problem import PeftrefError, Problem, nearest
+
+
+def check_technique(technique: Technique, document: Document) -> list[Problem]:
+    """Every problem of a technique whose fields are sound, in the order of the file. `document` is where it was read."""
+    problems = name_problems(technique, document)
+    used: set[str] = set(technique.size_settings())
+    for number, insert in enumerate(technique.insert):
+        used |= {setting for leaf in insert.leaves.values() for _, setting in leaf.init.settings()}
+        problems += _insert(technique, insert, document, number, used)
+    if not any(problem.code in ("syntax", "equation-folded") for problem in problems):
+        problems += _unused_settings(technique, document, used)
+    return sorted(_once(problems), key=_order)
+
+
+def leaves_of(technique: Technique, insert: Insert) -> dict[str, Leaf]:
+    """The leaves of an insertion as the language has them: symbolic shapes. Raises PeftrefError where a shape is wrong."""
+    known = (*SIZES, *technique.settings)
+    return {
+        name: Leaf(
+            name,
+            tuple(parse_size(size, known) for size in leaf.shape),
+            leaf.init.name,
+            leaf.init.arguments,
+            not leaf.frozen,
+            leaf.scope,
+        )
+        for name, leaf in insert.leaves.items()
+    }
+
+
+def _insert(technique: Technique, insert: Insert, document: Document, number: int, used: set[str]) -> Iterator[Problem]:
+    path: Path = ("insert", number, "equation")
+    leaves, problems = _leaves(technique, insert, document, number)
+    yield from problems
+    if not document.keeps_columns(*path):
+        hint = "write the equation on one line, or as a block that begins with |"
+        yield Problem("equation-folded", "this equation is folded over several lines", document.place(*path), hint=hint)
+        return
+    try:
+        equation = parse(insert.equation, document.locate(*path))
+    except PeftrefError as error:
+        yield from error.problems
+        return
+    read = _read(equation)
+    used |= read
+    for name in insert.leaves:
+        if name not in read:
+            place = document.key("insert", number, "leaves", name)
+            yield Problem("unused-leaf", f"the leaf {name} is never read", place, hint=_unused_hint(name, read, insert))
+    if problems:
+        return
+    effects = []
+    for slot in known_slots(insert):
+        effect, found = check(equation, slot, leaves, technique.settings, document.locate(*path))
+        yield from found
+        yield from _copies(technique, insert, leaves, slot, document, number)
+        if effect is not None:
+            effects.append(effect)
+    if effects and len(effects) == len(known_slots(insert)):
+        yield from _gradients(technique, insert, effects, read, document, number)
+
+
+def _leaves(
+    technique: Technique, insert: Insert, document: Document, number: int
+) -> tuple[dict[str, Leaf], list[Problem]]:
+    known = (*SIZES, *technique.settings)
+    leaves: dict[str, Leaf] = {}
+    problems: list[Problem] = []
+    for name, leaf in insert.leaves.items():
+        dims: list[Size] = []
+        for axis, size in enumerate(leaf.shape):
+            try:
+                dims.append(parse_size(size, known, document.locate("insert", number, "leaves", name, "shape", axis)))
+            except PeftrefError as error:
+                problems += error.problems
+        leaves[name] = Leaf(name, tuple(dims), leaf.init.name, leaf.init.arguments, not leaf.frozen, leaf.scope)
+    return leaves, problems
+
+
+def _read(equation: Equation) -> set[str]:
+    """The names that an equation reads, the settings that its ops read by themselves among them."""
+    found: set[str] = set()
+    for statement in equation.statements:
+        found |= read_names(statement.value)
+        for node in walk(statement.value):
+            row = TABLE.get(node.op) if isinstance(node, Call) else None
+            if row is not None and row.setting is not None:
+                found.add(row.setting)
+    return found
+
+
+def _unused_hint(name: str, read: set[str], insert: Insert) -> str:
+    hint = nearest(name, read - set(insert.leaves))
+    return f"the equation reads {hint.removeprefix('did you mean ')}" if hint else "use it in the equation or remove it"
+
+
+def _copies(
+    technique: Technique, insert: Insert, leaves: Mapping[str, Leaf], slot: str, document: Document, number: int
+) -> Iterator[Problem]:
+    """Inits that read a quantity: it must exist at the slot, and a copy must have the leaf's shape."""
+    scope = scope_at(slot, leaves, technique.settings)
+    for name, leaf in insert.leaves.items():
+        place = document.place("insert", number, "leaves", name, "init")
+        for quantity in leaf.init.reads():
+            entry = scope.entry(quantity)
+            if entry is None or entry.role != "quantity" or entry.kind.per != "none":
+                fixed = [key for key, row in scope.entries.items() if row.role == "quantity" and row.kind.per == "none"]
+                hint = f"an init can read {', '.join(fixed)} there" if fixed else "no init can read the host there"
+                yield Problem("unknown-quantity", f"{slot} has no {quantity} for an init to read", place, hint=hint)
+            elif leaf.init.name == "copy" and entry.kind.dims != scope.entries[name].kind.dims:
+                text = f"{quantity} is {entry.kind.show()}, and {name} is {scope.entries[name].kind.show()}"
+                yield Problem("shape", f"a copy has the shape of its origin: {text}", place)
+
+
+def _gradients(
+    technique: Technique, insert: Insert, effects: list[Effect], read: set[str], document: Document, number: int
+) -> Iterator[Problem]:
+    trained = {name for name, leaf in insert.leaves.items() if not leaf.frozen and name in read}
+    zero = {name for name, leaf in insert.leaves.items() if leaf.init.exact(technique.settings) == 0.0}
+    values = [value for effect in effects for value in effect.values.values()]
+    for name, reason in stuck(values, trained, zero).items():
+        yield Problem(
+            "no-gradient", f"the leaf {name} can never learn: {reason}", document.key("insert", number, "leaves", name)
+        )
+
+
+def _unused_settings(technique: Technique, document: Document, used: set[str]) -> Iterator[Problem]:
+    for name in technique.settings:
+        if name not in used:
+            place = document.key("settings", name)
+            yield Problem("unused-setting", f"the setting {name} is never used", place, hint="use it or remove it")
+
+
+def _once(problems: Iterable[Problem]) -> Iterator[Problem]:
+    """Each problem once: what is wrong at one slot is often wrong at the next in the same place."""
+    seen = set()
+    for problem in problems:
+        place = problem.place
+        key = (problem.code, place and (place.line, place.column), None if place else problem.text)
+        if key not in seen:
+            seen.add(key)
+            yield problem
+
+
+def _order(problem: Problem) -> tuple[int, int]:
+    return (problem.place.line, problem.place.column) if problem.place else (0, 0)

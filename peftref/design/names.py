@@ -1,0 +1,138 @@
+"""The names of a technique: every slot, setting, quantity and procedure that it speaks of must exist, none may clash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from peftref.design.technique import Insert, Leaf, Technique, size_problem
+from peftref.design.yaml_document import Document, Path
+from peftref.host.architecture import ARCHITECTURE, SIZES
+from peftref.lang.ops import TABLE
+from peftref.problem import Problem, nearest
+
+PROCEDURES: frozenset[str] = frozenset()
+"""The hooks that the engine has; a technique that names another one is refused."""
+
+
+def split_slot(at: str) -> tuple[str | None, str]:
+    """The stack, if one stands in front, and the slot.
+
+    >>> split_slot("attention.query"), split_slot("decoder.attention.query")
+    ((None, 'attention.query'), ('decoder', 'attention.query'))
+    """
+    stack, _, slot = at.partition(".")
+    known = ARCHITECTURE.names()
+    return (stack, slot) if at not in known and slot in known else (None, at)
+
+
+def name_problems(technique: Technique, document: Document) -> list[Problem]:
+    """Every name that is unknown or clashes: `unknown-slot`, `unknown-setting`, `shadowed-name`, ... with its place."""
+    found = list(_slots(technique, document))
+    found += _sizes(technique, document)
+    found += _settings(technique, document)
+    for number, insert in enumerate(technique.insert):
+        found += _layers(technique, insert, document, number)
+        for name, leaf in insert.leaves.items():
+            path: Path = ("insert", number, "leaves", name)
+            found += _clash(technique, insert, name, document, path)
+            found += _init(technique, leaf, document, path)
+    return found
+
+
+def known_slots(insert: Insert) -> tuple[str, ...]:
+    """The slots of an insertion that the reference architecture has, stacks taken off."""
+    slots = (split_slot(at)[1] for at in insert.at)
+    return tuple(dict.fromkeys(slot for slot in slots if slot in ARCHITECTURE.names()))
+
+
+def _slots(technique: Technique, document: Document) -> Iterator[Problem]:
+    wanted: list[tuple[str, Path, Path]] = []
+    for number, insert in enumerate(technique.insert):
+        wanted += [(at, ("insert", number, "at"), (place,)) for place, at in enumerate(insert.at)]
+    if isinstance(technique.tune, tuple):
+        wanted += [(slot, ("tune",), (place,)) for place, slot in enumerate(technique.tune)]
+    for at, field, item in wanted:
+        if split_slot(at)[1] not in ARCHITECTURE.names():
+            hint = nearest(at, ARCHITECTURE.names()) or f"slots are {', '.join(ARCHITECTURE.names())}"
+            path = (*field, *item) if (*field, *item) in document.spans else field
+            yield Problem("unknown-slot", f"there is no slot {at}", document.place(*path), hint=hint)
+
+
+def _sizes(technique: Technique, document: Document) -> Iterator[Problem]:
+    for name in technique.size_settings():
+        problem = size_problem(name, technique.settings[name], document.place("settings", name))
+        if problem:
+            yield problem
+    if technique.budget is not None and technique.budget not in technique.settings:
+        yield _unknown(technique, technique.budget, document, ("budget",))
+    elif technique.budget is not None and technique.budget not in technique.size_settings():
+        text = f"the setting {technique.budget} is not the size of any leaf, so no budget can turn it"
+        yield Problem("bad-value", text, document.place("budget"))
+    for number, procedure in enumerate(technique.procedures):
+        if procedure.name not in PROCEDURES:
+            text = f"there is no procedure {procedure.name}"
+            hint = nearest(procedure.name, PROCEDURES)
+            yield Problem("unknown-procedure", text, document.place("procedures", number, "name"), hint=hint)
+
+
+def _settings(technique: Technique, document: Document) -> Iterator[Problem]:
+    for name in technique.settings:
+        meaning = f"a size of the host: {SIZES[name]}" if name in SIZES else None
+        for insert in technique.insert:
+            meaning = meaning or _quantity(insert, name)
+        if meaning:
+            place = document.key("settings", name)
+            yield Problem("shadowed-name", f"{name} already is {meaning}", place, hint="choose another name")
+
+
+def _clash(technique: Technique, insert: Insert, name: str, document: Document, path: Path) -> Iterator[Problem]:
+    if name in technique.settings:
+        meaning: str | None = "a setting"
+    elif name in SIZES:
+        meaning = f"a size of the host: {SIZES[name]}"
+    elif name in TABLE:
+        meaning = f"an op: {TABLE[name].about}"
+    else:
+        meaning = _quantity(insert, name)
+    if meaning:
+        yield Problem("shadowed-name", f"{name} already is {meaning}", document.key(*path), hint="choose another name")
+
+
+def _quantity(insert: Insert, name: str) -> str | None:
+    for slot in known_slots(insert):
+        for quantity in ARCHITECTURE.kind(ARCHITECTURE.slot(slot).kind).quantities:
+            if quantity.name == name:
+                return f"a quantity of {slot}: {quantity.about}"
+    return None
+
+
+def _layers(technique: Technique, insert: Insert, document: Document, number: int) -> Iterator[Problem]:
+    for name in insert.layers.settings():
+        if name not in technique.settings:
+            yield _unknown(technique, name, document, ("insert", number, "layers", insert.layers.rule))
+
+
+def _init(technique: Technique, leaf: Leaf, document: Document, path: Path) -> Iterator[Problem]:
+    place = (*path, "init")
+    for parameter, name in leaf.init.settings():
+        if name not in technique.settings:
+            yield _unknown(technique, name, document, (*place, leaf.init.name, parameter))
+        elif isinstance(technique.settings[name], str | bool):
+            text = f"{parameter} of the init {leaf.init.name} is a number, and the setting {name} is not"
+            yield Problem("bad-value", text, document.place(*place))
+    row = leaf.init.row
+    if len(leaf.shape) < row.axes:
+        shown = f"[{', '.join(leaf.shape)}]"
+        text = f"the init {row.name} needs at least {row.axes} axes, and the shape is {shown}"
+        yield Problem("init-axes", text, document.place(*place))
+    if row.reads_host and leaf.scope != "site":
+        text = f"the init {row.name} reads a site of the host, and this leaf is shared more widely, by {leaf.scope}"
+        yield Problem("init-scope", text, document.place(*place), hint="leave out scope, or choose another init")
+
+
+def _unknown(technique: Technique, name: str, document: Document, path: Path) -> Problem:
+    names = tuple(technique.settings)
+    hint = nearest(name, names) or (f"settings are {', '.join(names)}" if names else "declare it under settings")
+    while path and path not in document.spans:
+        path = path[:-1]
+    return Problem("unknown-setting", f"there is no setting {name}", document.place(*path), hint=hint)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from peftref.host.architecture import ARCHITECTURE
+from peftref.host.architecture import ARCHITECTURE, GROUPS
 from peftref.host.site import Site
 from peftref.problem import PeftrefError, Problem, nearest
 
@@ -66,6 +66,7 @@ class Host:
     def select(self, slots: Iterable[str], stacks: Iterable[str] | None = None) -> tuple[Site, ...]:
         """The sites of some slots, in the host's order; every slot must match something.
 
+        `linear` and `norm` stand for all slots of that kind, of which a host needs to have one only.
         A slot may carry its stack in front (`decoder.attention.query`). `embedding` without a stack is the embedding of the
         input: the first stack's. Raises PeftrefError `slot-absent` for a slot that this host does not have.
         """
@@ -73,10 +74,11 @@ class Host:
         problems: list[Problem] = []
         for wanted in slots:
             stack, slot = self._split(wanted)
+            meant = GROUPS.get(slot, (slot,))
             found = [
                 site
                 for site in self.sites
-                if site.slot == slot
+                if site.slot in meant
                 and (stack is None or site.stack == stack)
                 and (stacks is None or site.stack in set(stacks))
             ]

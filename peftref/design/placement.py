@@ -1,0 +1,145 @@
+"""Where the insertions of a technique stand on a host, and which copy of each leaf serves which site. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from peftref.design.insertion import Insertion, insertions
+from peftref.design.technique import Technique
+from peftref.host.host import Host
+from peftref.host.site import Site
+from peftref.lang.check import Effect
+from peftref.lang.expr import Expr, names
+from peftref.lang.scope import ALIASES, Leaf
+from peftref.lang.size import Size
+from peftref.problem import PeftrefError, Problem, fail
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One insertion at one site: the effect there, and the quantities that are replaced."""
+
+    site: Site
+    insertion: Insertion
+    effect: Effect
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """The leaves that this site needs: those that a replaced quantity reads."""
+        read = frozenset().union(*(names(value) for value in self.values.values()))
+        return tuple(leaf for name, leaf in self.insertion.leaves.items() if name in read)
+
+    @property
+    def values(self) -> Mapping[str, Expr]:
+        """What is replaced; a quantity that this host lacks is not, save by an addition to it at a linear slot."""
+        if self.effect.kind == "linear":
+            return self.effect.values
+        return {name: value for name, value in self.effect.values.items() if name not in self.site.lacks}
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One tensor of a technique on a host: its name, its leaf, its symbolic and real shape, and the sites that it serves."""
+
+    name: str
+    leaf: Leaf
+    dims: tuple[Size, ...]
+    shape: tuple[int, ...]
+    sites: tuple[Site, ...]
+
+    @property
+    def numel(self) -> int:
+        """How many numbers it has."""
+        total = 1
+        for extent in self.shape:
+            total *= extent
+        return total
+
+
+def placements(technique: Technique, host: Host) -> tuple[Placement, ...]:
+    """Every site at which a technique stands on a host; raises PeftrefError where it stands nowhere or cannot."""
+    found: list[Placement] = []
+    problems: list[Problem] = []
+    for insertion in insertions(technique):
+        try:
+            sites = _chosen(insertion, host, technique)
+        except PeftrefError as error:
+            problems += error.problems
+            continue
+        placed = [Placement(site, insertion, insertion.effects[site.slot]) for site in sites]
+        found += [placement for placement in placed if placement.values]
+    if problems:
+        raise PeftrefError(problems)
+    if technique.insert and not found:
+        raise fail("no-sites", f"{technique.name} stands nowhere on {host.name}", hint="look at: peftref slots")
+    return tuple(found)
+
+
+def _chosen(insertion: Insertion, host: Host, technique: Technique) -> tuple[Site, ...]:
+    sites = host.select(insertion.at, insertion.stacks)
+    chosen: list[Site] = []
+    for stack in host.stacks:
+        layers = insertion.layers.choose(stack.n_layers, technique.settings)
+        for site in sites:
+            if site.stack == stack.name and (
+                site.layer in layers or (site.layer is None and insertion.layers.rule == "all")
+            ):
+                chosen.append(site)
+    return tuple(chosen)
+
+
+def copy_name(leaf: Leaf, site: Site) -> str:
+    """The name of the copy of a leaf that serves a site: equal names are one tensor.
+
+    >>> site = Site("attention.query", "decoder", 3, "q_proj", {})
+    >>> [copy_name(Leaf("A", (), scope=scope), site) for scope in ("site", "layer", "slot", "design")]
+    ['decoder.3.attention.query.A', 'decoder.3.A', 'decoder.attention.query.A', 'A']
+    """
+    layer = [] if site.layer is None else [str(site.layer)]
+    parts = {
+        "site": [site.name],
+        "layer": [site.stack, *layer],
+        "slot": [site.stack, site.slot],
+        "design": [],
+    }[leaf.scope]
+    return ".".join([*parts, leaf.name])
+
+
+def numbers(site: Site, settings: Mapping[str, object]) -> dict[str, int | float]:
+    """Sizes of a site and settings, as the numbers that an equation reads there."""
+    sizes = dict(site.sizes)
+    for name, same in ALIASES[site.kind].items():
+        if same in sizes:
+            sizes[name] = sizes[same]
+    plain = {k: v for k, v in settings.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {**sizes, **plain}
+
+
+def copies(technique: Technique, placed: tuple[Placement, ...]) -> tuple[Copy, ...]:
+    """The tensors of a technique on a host, each once.
+
+    Raises PeftrefError `indivisible` for sizes that do not divide, and `shared-shape` where sites that share a leaf differ in size.
+    """
+    found: dict[str, Copy] = {}
+    problems: dict[str, Problem] = {}
+    for placement in placed:
+        values = {k: v for k, v in numbers(placement.site, technique.settings).items() if isinstance(v, int)}
+        alias = {k: Size.symbol(v) for k, v in ALIASES[placement.site.kind].items()}
+        for leaf in placement.leaves:
+            name = copy_name(leaf, placement.site)
+            dims = tuple(dim.substitute(alias) for dim in leaf.dims)
+            try:
+                shape = tuple(dim.evaluate(values) for dim in dims)
+            except PeftrefError as error:
+                problems |= {problem.text: problem for problem in error.problems}
+                continue
+            known = found.get(name)
+            if known is not None and known.shape != shape:
+                text = f"the leaf {leaf.name} is shared by sites that need {list(known.shape)} and {list(shape)}"
+                problems[text] = Problem("shared-shape", text, hint="narrow its scope, or the slots of the insertion")
+            sites = (*known.sites, placement.site) if known else (placement.site,)
+            found[name] = Copy(name, leaf, dims, shape, sites)
+    if problems:
+        raise PeftrefError(problems.values())
+    return tuple(found.values())

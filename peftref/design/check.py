@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from peftref.design.learn import stuck
+from peftref.design.learn import reached, stuck
 from peftref.design.names import known_slots, name_problems
 from peftref.design.technique import Insert, Technique
 from peftref.design.yaml_document import Document, Path
@@ -13,7 +13,7 @@ from peftref.lang.check import Effect, check
 from peftref.lang.expr import Call, Equation, walk
 from peftref.lang.expr import names as read_names
 from peftref.lang.ops import TABLE
-from peftref.lang.parse import parse
+from peftref.lang.parse import Locate, parse
 from peftref.lang.scope import Leaf, scope_at
 from peftref.lang.size import Size, parse_size
 from peftref.problem import PeftrefError, Problem, nearest
@@ -26,34 +26,51 @@ def check_technique(technique: Technique, document: Document) -> list[Problem]:
     for number, insert in enumerate(technique.insert):
         used |= {setting for leaf in insert.leaves.values() for _, setting in leaf.init.settings()}
         problems += _insert(technique, insert, document, number, used)
-    if not any(problem.code in ("syntax", "equation-folded") for problem in problems):
+    if not any(problem.code in ("syntax", "equation-folded", "unknown-slot") for problem in problems):
         problems += _unused_settings(technique, document, used)
     return sorted(_once(problems), key=_order)
 
 
-def leaves_of(technique: Technique, insert: Insert) -> dict[str, Leaf]:
-    """The leaves of an insertion as the language has them: symbolic shapes. Raises PeftrefError where a shape is wrong."""
+def leaves_of(
+    technique: Technique, insert: Insert, locate: Callable[[str, int], Locate] | None = None
+) -> dict[str, Leaf]:
+    """The leaves of an insertion as the language has them, with symbolic shapes.
+
+    `locate` gives the places of a leaf's axis. Raises PeftrefError with every size that is wrong.
+
+    >>> insert = Insert(at="ffn", leaves={"c": {"shape": ["d_model"], "init": "zeros"}}, equation="h' = h + c")
+    >>> leaves_of(Technique(name="mine", title="Mine"), insert)["c"].count().show()
+    'd_model'
+    """
     known = (*SIZES, *technique.settings)
-    return {
-        name: Leaf(
-            name,
-            tuple(parse_size(size, known) for size in leaf.shape),
-            leaf.init.name,
-            leaf.init.arguments,
-            not leaf.frozen,
-            leaf.scope,
-        )
-        for name, leaf in insert.leaves.items()
-    }
+    leaves: dict[str, Leaf] = {}
+    problems: list[Problem] = []
+    for name, leaf in insert.leaves.items():
+        dims: list[Size] = []
+        for axis, size in enumerate(leaf.shape):
+            try:
+                dims.append(parse_size(size, known, locate(name, axis) if locate else None))
+            except PeftrefError as error:
+                problems += error.problems
+        leaves[name] = Leaf(name, tuple(dims), leaf.init.name, leaf.init.arguments, not leaf.frozen, leaf.scope)
+    if problems:
+        raise PeftrefError(problems)
+    return leaves
 
 
 def _insert(technique: Technique, insert: Insert, document: Document, number: int, used: set[str]) -> Iterator[Problem]:
     path: Path = ("insert", number, "equation")
-    leaves, problems = _leaves(technique, insert, document, number)
-    yield from problems
+    leaves: Mapping[str, Leaf] | None = None
+    try:
+        leaves = leaves_of(
+            technique, insert, lambda name, axis: document.locate("insert", number, "leaves", name, "shape", axis)
+        )
+    except PeftrefError as error:
+        yield from error.problems
     if not document.keeps_columns(*path):
-        hint = "write the equation on one line, or as a block that begins with |"
-        yield Problem("equation-folded", "this equation is folded over several lines", document.place(*path), hint=hint)
+        text = "this equation is folded over several lines, so that no column in it can be told"
+        hint = "write it on one line, or as a block that begins with |"
+        yield Problem("equation-folded", text, document.locate(*path)(0, 1), hint=hint)
         return
     try:
         equation = parse(insert.equation, document.locate(*path))
@@ -66,7 +83,7 @@ def _insert(technique: Technique, insert: Insert, document: Document, number: in
         if name not in read:
             place = document.key("insert", number, "leaves", name)
             yield Problem("unused-leaf", f"the leaf {name} is never read", place, hint=_unused_hint(name, read, insert))
-    if problems:
+    if leaves is None:
         return
     effects = []
     for slot in known_slots(insert):
@@ -77,23 +94,6 @@ def _insert(technique: Technique, insert: Insert, document: Document, number: in
             effects.append(effect)
     if effects and len(effects) == len(known_slots(insert)):
         yield from _gradients(technique, insert, effects, read, document, number)
-
-
-def _leaves(
-    technique: Technique, insert: Insert, document: Document, number: int
-) -> tuple[dict[str, Leaf], list[Problem]]:
-    known = (*SIZES, *technique.settings)
-    leaves: dict[str, Leaf] = {}
-    problems: list[Problem] = []
-    for name, leaf in insert.leaves.items():
-        dims: list[Size] = []
-        for axis, size in enumerate(leaf.shape):
-            try:
-                dims.append(parse_size(size, known, document.locate("insert", number, "leaves", name, "shape", axis)))
-            except PeftrefError as error:
-                problems += error.problems
-        leaves[name] = Leaf(name, tuple(dims), leaf.init.name, leaf.init.arguments, not leaf.frozen, leaf.scope)
-    return leaves, problems
 
 
 def _read(equation: Equation) -> set[str]:
@@ -134,13 +134,21 @@ def _copies(
 def _gradients(
     technique: Technique, insert: Insert, effects: list[Effect], read: set[str], document: Document, number: int
 ) -> Iterator[Problem]:
-    trained = {name for name, leaf in insert.leaves.items() if not leaf.frozen and name in read}
-    zero = {name for name, leaf in insert.leaves.items() if leaf.init.exact(technique.settings) == 0.0}
+    """Trained leaves that can never learn: no gradient flows back, or zeros around them stop it for good."""
+    trained = [name for name, leaf in insert.leaves.items() if not leaf.frozen and name in read]
+    zero = [name for name, leaf in insert.leaves.items() if leaf.init.exact(technique.settings) == 0.0]
     values = [value for effect in effects for value in effect.values.values()]
-    for name, reason in stuck(values, trained, zero).items():
-        yield Problem(
-            "no-gradient", f"the leaf {name} can never learn: {reason}", document.key("insert", number, "leaves", name)
-        )
+    reachable = reached(values)
+    stopped = stuck(values, trained, zero)
+    for name in trained:
+        place = document.key("insert", number, "leaves", name)
+        if name not in reachable:
+            text = f"the leaf {name} is trained, but no gradient flows back to it"
+            hint = "write frozen: true, or read it outside stop_gradient"
+            yield Problem("no-gradient", text, place, hint=hint)
+        elif name in stopped:
+            text = f"the leaf {name} can never learn: it is multiplied with what begins and stays zero"
+            yield Problem("no-gradient", text, place, hint=f"give {' or '.join(stopped[name])} another init")
 
 
 def _unused_settings(technique: Technique, document: Document, used: set[str]) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Which leaves can never learn: no path of gradient reaches them, or every path stays zero because of other leaves."""
+"""Which leaves can never learn, because every path of gradient to them stays zero."""
 
 from __future__ import annotations
 
@@ -8,34 +8,42 @@ from peftref.lang.expr import Call, Expr, Name, Number
 from peftref.lang.ops import TABLE
 
 
-def stuck(values: Iterable[Expr], trained: Iterable[str], zero: Iterable[str]) -> dict[str, str]:
-    """The trained leaves that never get a gradient, each with the reason.
+def stuck(values: Iterable[Expr], trained: Iterable[str], zero: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The trained leaves that zeros keep from ever getting a gradient, each with the leaves that could wake it.
 
     values: what the equation sets, over quantities and leaves. zero: the leaves that begin as zeros. A leaf that gets a
     gradient does not stay zero, so the search goes on until nothing more wakes up.
 
     >>> from peftref.lang.parse import parse_expression
-    >>> list(stuck([parse_expression("h + B @ A @ x")], ["A", "B"], ["A", "B"]))
-    ['A', 'B']
-    >>> stuck([parse_expression("h + B @ A @ x")], ["A", "B"], ["B"])
-    {}
+    >>> product = [parse_expression("h + B @ A @ x")]
+    >>> stuck(product, ["A", "B"], ["A", "B"]), stuck(product, ["A", "B"], ["B"])
+    ({'A': ('B',), 'B': ('A',)}, {})
     """
-    trees, waiting, still = tuple(values), list(trained), set(zero)
-    ever = frozenset().union(*(_reached(tree, frozenset()) for tree in trees))
+    trees, waiting, still = tuple(values), list(trained), frozenset(zero)
+    reachable = reached(trees)
     while True:
-        reached = frozenset().union(*(_reached(tree, frozenset(still)) for tree in trees))
-        woken = [name for name in waiting if name in reached]
-        waiting = [name for name in waiting if name not in reached]
-        still.difference_update(woken)
+        woken = frozenset(waiting) & reached(trees, still)
         if not woken:
             break
-    others = ", ".join(sorted(still))
-    return {
-        name: f"what it is multiplied with begins as zero and stays zero ({others})"
-        if name in ever
-        else "no gradient flows back to it"
-        for name in waiting
-    }
+        waiting = [name for name in waiting if name not in woken]
+        still -= woken
+    return {name: _wakers(name, trees, still) for name in waiting if name in reachable}
+
+
+def _wakers(name: str, trees: tuple[Expr, ...], zero: frozenset[str]) -> tuple[str, ...]:
+    """The zero leaves of which a single one, not zero, would let a gradient through; all of them where it takes several."""
+    others = sorted(zero - {name})
+    return tuple(other for other in others if name in reached(trees, zero - {other})) or tuple(others)
+
+
+def reached(values: Iterable[Expr], zero: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The names to which a gradient flows back from some expressions while some names are zero.
+
+    >>> from peftref.lang.parse import parse_expression
+    >>> sorted(reached([parse_expression("m * stop_gradient(W) + 0 * A")]))
+    ['m']
+    """
+    return frozenset().union(*(_reached(value, zero) for value in values))
 
 
 def _reached(expr: Expr, zero: frozenset[str]) -> frozenset[str]:

@@ -6,23 +6,12 @@ from collections.abc import Iterator
 
 from peftref.design.technique import Insert, Leaf, Technique, size_problem
 from peftref.design.yaml_document import Document, Path
-from peftref.host.architecture import ARCHITECTURE, SIZES
+from peftref.host.architecture import ARCHITECTURE, GROUPS, SIZES, slots_of
 from peftref.lang.ops import TABLE
 from peftref.problem import Problem, nearest
 
 PROCEDURES: frozenset[str] = frozenset()
 """The hooks that the engine has; a technique that names another one is refused."""
-
-
-def split_slot(at: str) -> tuple[str | None, str]:
-    """The stack, if one stands in front, and the slot.
-
-    >>> split_slot("attention.query"), split_slot("decoder.attention.query")
-    ((None, 'attention.query'), ('decoder', 'attention.query'))
-    """
-    stack, _, slot = at.partition(".")
-    known = ARCHITECTURE.names()
-    return (stack, slot) if at not in known and slot in known else (None, at)
 
 
 def name_problems(technique: Technique, document: Document) -> list[Problem]:
@@ -40,9 +29,12 @@ def name_problems(technique: Technique, document: Document) -> list[Problem]:
 
 
 def known_slots(insert: Insert) -> tuple[str, ...]:
-    """The slots of an insertion that the reference architecture has, stacks taken off."""
-    slots = (split_slot(at)[1] for at in insert.at)
-    return tuple(dict.fromkeys(slot for slot in slots if slot in ARCHITECTURE.names()))
+    """The slots of the reference architecture that an insertion goes to: stacks taken off, groups written out.
+
+    >>> known_slots(Insert(at=["ffn", "decoder.ffn", "attention.core"], equation="h' = h"))
+    ('ffn', 'attention.core')
+    """
+    return tuple(dict.fromkeys(slot for at in insert.at for slot in slots_of(at)))
 
 
 def _slots(technique: Technique, document: Document) -> Iterator[Problem]:
@@ -52,8 +44,8 @@ def _slots(technique: Technique, document: Document) -> Iterator[Problem]:
     if isinstance(technique.tune, tuple):
         wanted += [(slot, ("tune",), (place,)) for place, slot in enumerate(technique.tune)]
     for at, field, item in wanted:
-        if split_slot(at)[1] not in ARCHITECTURE.names():
-            hint = nearest(at, ARCHITECTURE.names()) or f"slots are {', '.join(ARCHITECTURE.names())}"
+        if not slots_of(at):
+            hint = nearest(at, (*GROUPS, *ARCHITECTURE.names())) or "peftref slots draws them all"
             path = (*field, *item) if (*field, *item) in document.spans else field
             yield Problem("unknown-slot", f"there is no slot {at}", document.place(*path), hint=hint)
 

@@ -9,7 +9,6 @@ from peftref.host.architecture import ARCHITECTURE
 from peftref.host.attention import Attention, Part, find_attentions
 from peftref.host.ends import find_head
 from peftref.host.flow import Flow
-from peftref.host.graph import Graph
 from peftref.host.host import Stack
 from peftref.host.layers import Pile, find_piles
 from peftref.host.read_stack import causal, model_inputs, read_stack

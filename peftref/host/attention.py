@@ -29,7 +29,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """One attention with its projections and head sizes."""
+    """One attention with its projections and head sizes. core_reason: why there is no core to be had, empty if there is."""
 
     attend: Attend
     query: Part
@@ -37,6 +37,7 @@ class Attention:
     value: Part
     output: Part
     sizes: Mapping[str, int]
+    core_reason: str = ""
 
     @property
     def ends(self) -> tuple[int, ...]:

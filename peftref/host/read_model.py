@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from peftref.host.assemble import Anatomy, read_graph
+from peftref.host.assemble import read_graph
 from peftref.host.build import build, class_of, count_parameters, observe, twin
+from peftref.host.family import family_of
 from peftref.host.flow import Flow
 from peftref.host.host import Host
+from peftref.host.mapped import mapped_attentions
 from peftref.problem import PeftrefError, fail
 
 _KEPT: dict[tuple[object, ...], Host] = {}
@@ -52,7 +54,9 @@ def _keep(key: tuple[object, ...], host: Host) -> None:
 
 
 def _read(model: PreTrainedModel, name: str) -> Host:
-    anatomy: Anatomy = read_graph(Flow(observe(model)))
+    flow = Flow(observe(model))
+    family = None if flow.graph.attends else family_of(model.config.model_type)
+    anatomy = read_graph(flow, mapped_attentions(flow, family, model.config.to_dict()) if family else None)
     if not anatomy.sites:
         raise fail(
             "host-no-slots",

@@ -28,6 +28,9 @@ class SiteSource:
     values: tuple[Expr, ...]
     decisions: tuple[Decision, ...]
 
+    def __deepcopy__(self, memo: object) -> SiteSource:
+        return self
+
 
 def replacements(effect: Effect, lacks: frozenset[str] = frozenset()) -> dict[str, Expr]:
     """What is replaced at a site: at linear slots always h; a quantity that the host lacks is not replaced."""

@@ -24,6 +24,9 @@ class Placement:
     insertion: Insertion
     effect: Effect
 
+    def __deepcopy__(self, memo: object) -> Placement:
+        return self
+
     @property
     def leaves(self) -> tuple[Leaf, ...]:
         """The leaves that this site needs: those that a replaced quantity reads."""
@@ -47,6 +50,9 @@ class Copy:
     dims: tuple[Size, ...]
     shape: tuple[int, ...]
     sites: tuple[Site, ...]
+
+    def __deepcopy__(self, memo: object) -> Copy:
+        return self
 
     @property
     def numel(self) -> int:

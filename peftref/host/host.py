@@ -32,6 +32,9 @@ class Stack:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", MappingProxyType(dict(self.sizes)))
 
+    def __deepcopy__(self, memo: object) -> Stack:
+        return self
+
 
 @dataclass(frozen=True)
 class Host:
@@ -50,6 +53,9 @@ class Host:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lacks", MappingProxyType(dict(self.lacks)))
+
+    def __deepcopy__(self, memo: object) -> Host:
+        return self
 
     def stack(self, name: str) -> Stack:
         """The stack of a name; KeyError where there is none."""

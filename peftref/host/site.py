@@ -74,6 +74,9 @@ class Site:
         object.__setattr__(self, "sizes", MappingProxyType(dict(self.sizes)))
         object.__setattr__(self, "ports", MappingProxyType(dict(self.ports)))
 
+    def __deepcopy__(self, memo: object) -> Site:
+        return self
+
     @property
     def kind(self) -> Kind:
         """The kind of the site's slot: linear, sublayer, activation, norm, core or sequence."""

@@ -1,0 +1,51 @@
+"""A run: the module of a technique at one site, called with the quantities that it reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from peftref.compile.rows import take
+from peftref.host.site import Site
+
+
+class Run:
+    """The module of a technique at a site, called with the quantities that it reads."""
+
+    def __init__(self, forward: nn.Module, reads: tuple[str, ...], gives: tuple[str, ...]) -> None:
+        self.forward = forward
+        self.reads = reads
+        self.gives = gives
+        self.dtype = next((p.dtype for p in forward.parameters() if p.dtype.is_floating_point), None)
+
+    def __call__(self, site: Site, module: nn.Module, **known: Any) -> dict[str, Tensor]:
+        """The replaced quantities, in the host's own dtype."""
+        values = [self._value(name, site, module, known) for name in self.reads]
+        dtype = next((value.dtype for value in values if isinstance(value, Tensor)), self.dtype)
+        if self.dtype is not None and self.dtype != dtype and not torch.is_autocast_enabled():
+            values = [value.to(self.dtype) for value in values]
+        result = self.forward(*values)
+        given = result if isinstance(result, tuple) else (result,)
+        return {name: value.to(dtype) for name, value in zip(self.gives, given, strict=True)}
+
+    def _value(self, name: str, site: Site, module: nn.Module, known: dict[str, Any]) -> Tensor:
+        value: Tensor = known[name] if name in known else quantity(name, site, module)
+        return value
+
+
+def quantity(name: str, site: Site, module: nn.Module) -> Tensor:
+    """A quantity that the host's module owns, in the reference layout: W [d_out, d_in], b and g; a bias that is not there is 0."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    if name in ("g", "E"):
+        return weight
+    matrix = weight.T if site.transposed else weight
+    rows = site.ports["h"].rows if "h" in site.ports else None
+    if name == "W":
+        return matrix if rows is None else take(matrix.T, rows).T
+    bias = getattr(module, "bias", None)
+    if not isinstance(bias, Tensor):
+        return torch.zeros(site.sizes.get("d_out", weight.shape[0]), dtype=weight.dtype, device=weight.device)
+    return bias if rows is None else take(bias, rows)

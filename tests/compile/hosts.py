@@ -1,0 +1,43 @@
+"""Tiny seeded hosts of several families."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers as tf
+
+_TEXT: dict[str, Any] = {"vocab_size": 99, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+_WIDE: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+CONFIGS: dict[str, Any] = {
+    "llama": lambda: tf.LlamaConfig(**_TEXT, **_WIDE, num_key_value_heads=2),
+    "bert": lambda: tf.BertConfig(**_TEXT, **_WIDE),
+    "gpt2": lambda: tf.GPT2Config(**_TEXT, n_embd=32, n_layer=2, n_head=4, n_positions=64),
+    "gpt_neox": lambda: tf.GPTNeoXConfig(**_TEXT, **_WIDE),
+    "phi3": lambda: tf.Phi3Config(**_TEXT, **_WIDE, num_key_value_heads=2),
+    "t5": lambda: tf.T5Config(
+        vocab_size=99, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0
+    ),
+}
+
+
+def build(family: str, head: str | None = None, **config: Any) -> tf.PreTrainedModel:
+    """A tiny host in evaluation mode; `head` names the task class (CausalLM, SequenceClassification ...)."""
+    torch.manual_seed(0)
+    made = CONFIGS[family]()
+    for key, value in config.items():
+        setattr(made, key, value)
+    auto = tf.AutoModel if head is None else getattr(tf, f"AutoModelFor{head}")
+    model: tf.PreTrainedModel = auto.from_config(made).eval()
+    return model
+
+
+def inputs(model: tf.PreTrainedModel, rows: int = 2, length: int = 7) -> dict[str, torch.Tensor]:
+    """Token ids that suit a host."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(3, 99, (rows, length), generator=generator)
+    found = {"input_ids": ids}
+    if model.config.is_encoder_decoder:
+        found["decoder_input_ids"] = ids[:, :4]
+    return found

@@ -1,4 +1,4 @@
-"""The door: an attention function and a mask function that only report what reaches them.
+"""The door: functions for attention, masks and experts that only report what reaches them.
 
 Registered in transformers' own interfaces under a name of their own, and taken out again when the probe is closed.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface
+from transformers.integrations.moe import ExpertsInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 _NUMBERS = itertools.count()
@@ -20,11 +21,12 @@ Report = Callable[..., None]
 
 
 @contextmanager
-def probe(attended: Report, masked: Report) -> Iterator[str]:
-    """Register a probe for the duration of the block and give its name, to be used as the attention implementation.
+def probe(attended: Report, masked: Report, routed: Report) -> Iterator[str]:
+    """Register a probe for the block's duration and give its name, to be used as attention and experts implementation.
 
     attended(module, query, key, value, mask, output): called for every attention; query [batch, heads, tokens, d_head].
     masked(mask, causal): called for every mask that the model asks for.
+    routed(hidden, output): called for every mixture of experts; both [tokens, d_model].
     """
     name = f"peftref_probe_{next(_NUMBERS)}"
 
@@ -48,13 +50,19 @@ def probe(attended: Report, masked: Report) -> Iterator[str]:
         masked(output, _is_causal(mask_function))
         return output
 
-    AttentionInterface.register(name, attention)
-    AttentionMaskInterface.register(name, mask)
+    def experts(module: torch.nn.Module, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        output = torch.zeros_like(hidden_states)
+        routed(hidden_states, output)
+        return output
+
+    doors = ((AttentionInterface, attention), (AttentionMaskInterface, mask), (ExpertsInterface, experts))
+    for door, function in doors:
+        door.register(name, function)
     try:
         yield name
     finally:
-        AttentionInterface._global_mapping.pop(name, None)
-        AttentionMaskInterface._global_mapping.pop(name, None)
+        for door, _function in doors:
+            door._global_mapping.pop(name, None)
 
 
 def _is_causal(mask_function: Any) -> bool | None:

@@ -21,6 +21,7 @@ MOVES = frozenset(
     | {"flip", "roll", "index_select", "repeat_interleave", "constant_pad_nd", "unfold", "pixel_shuffle"}
     | {"split", "split_with_sizes", "view_as_complex", "view_as_real"}
 )
+_IMPLEMENTATIONS = ("_attn_implementation_internal", "_experts_implementation_internal")
 
 
 def record(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], device: str = "meta") -> Graph:
@@ -31,7 +32,9 @@ def record(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], device: s
     recorder = Recorder(model)
     recorder.enter(inputs)
     with ExitStack() as stack:
-        stack.enter_context(_attending(model, stack.enter_context(probe(recorder.attended, recorder.masked))))
+        stack.enter_context(
+            _attending(model, stack.enter_context(probe(recorder.attended, recorder.masked, recorder.routed)))
+        )
         for context in (recorder.watch(), torch.no_grad(), torch.device(device), recorder):
             stack.enter_context(context)
         model(**inputs)
@@ -40,16 +43,16 @@ def record(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], device: s
 
 @contextmanager
 def _attending(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Set the attention implementation of every config that a module of the model holds, and put the old ones back."""
+    """Set the implementations in every config that a module of the model holds, and put the old ones back."""
     held = {id(config): config for module in model.modules() for config in _configs(getattr(module, "config", None))}
-    before = [(config, config._attn_implementation_internal) for config in held.values()]
-    for config in held.values():
-        config._attn_implementation_internal = name
+    before = [(config, each, getattr(config, each, None)) for config in held.values() for each in _IMPLEMENTATIONS]
+    for config, each, _ in before:
+        setattr(config, each, name)
     try:
         yield
     finally:
-        for config, old in before:
-            config._attn_implementation_internal = old
+        for config, each, old in before:
+            setattr(config, each, old)
 
 
 def _configs(config: object) -> Iterator[PreTrainedConfig]:
@@ -137,6 +140,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's m
         if causal is None:
             causal = getattr(module, "is_causal", None)
         self._attends.append(Attend(index, self._call(), self._paths[id(module)], q, k, v, out, causal))
+
+    def routed(self, hidden: torch.Tensor, output: torch.Tensor) -> None:
+        """Note one mixture of experts."""
+        index, entering = len(self._events), self.value(hidden)
+        out = self._new(output, event=index, live=True)
+        self._events.append(Event(index, "experts", None, (), {}, (entering,), (out,), self._call()))
 
     def masked(self, mask: torch.Tensor, causal: bool | None) -> None:
         """Note a mask that the model asked for."""

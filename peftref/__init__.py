@@ -1,3 +1,38 @@
-"""peftref: a reference architecture of parameter-efficient finetuning that runs."""
+"""peftref: a reference architecture of parameter-efficient finetuning that runs.
+
+Everything public is reached from here and imported only when it is asked for, so that the front end never loads torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from peftref.compile.attach import Attached as Attached
+    from peftref.compile.attach import attach as attach
+    from peftref.compile.attach import set_active as set_active
+    from peftref.design.load import load as load
+    from peftref.design.technique import Technique as Technique
+    from peftref.host.resolve import resolve as resolve
+    from peftref.problem import PeftrefError as PeftrefError
+
+_HOME = {
+    "Attached": "compile.attach",
+    "PeftrefError": "problem",
+    "Technique": "design.technique",
+    "attach": "compile.attach",
+    "load": "design.load",
+    "resolve": "host.resolve",
+    "set_active": "compile.attach",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'peftref' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"peftref.{_HOME[name]}"), name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from peftref.compile.core import CoreTap
 from peftref.compile.module import Inserted, initialise
 from peftref.compile.run import Run, quantity
 from peftref.compile.tap import Tap
@@ -35,6 +36,7 @@ class Modules(nn.Module):
         self.enabled = True
         self.combine: Combine = "stack"
         self.taps: dict[str, Tap] = {}
+        self.cores: dict[str, CoreTap] = {}
         self.frozen: dict[str, bool] = {}
 
     def inserted(self) -> dict[str, Inserted]:
@@ -157,6 +159,10 @@ def set_active(model: PreTrainedModel, names: str | list[str] | tuple[str, ...],
 
 def _tap(model: nn.Module, modules: Modules, placement: Placement) -> None:
     site = placement.site
+    if site.kind == "core":
+        if site.name not in modules.cores:
+            modules.cores[site.name] = CoreTap(model.get_submodule(site.path), site, modules.runs)
+        return
     tap = modules.taps.get(site.path)
     if tap is None:
         tap = modules.taps[site.path] = Tap(model.get_submodule(site.path), modules.runs, lambda: modules.combine)
@@ -166,6 +172,8 @@ def _tap(model: nn.Module, modules: Modules, placement: Placement) -> None:
 def _clear(model: nn.Module, modules: Modules) -> None:
     for tap in modules.taps.values():
         tap.remove()
+    for core in modules.cores.values():
+        core.remove()
     del model._modules[CONTAINER]
     for key, parameter in model.named_parameters():
         parameter.requires_grad_(modules.frozen.get(key, parameter.requires_grad))

@@ -15,8 +15,26 @@ from peftref.problem import PeftrefError
 from tests.compile.hosts import CONFIGS, build, inputs
 
 torch.set_num_threads(1)
-MODULES = ("lora", "ia3", "houlsby", "pfeiffer", "tiny_attention", "compacter", "bitfit", "layernorm")
-SMALL = {"houlsby": {"bottleneck": 4}, "pfeiffer": {"bottleneck": 4}, "compacter": {"bottleneck": 8}, "lora": {"r": 2}}
+MODULES = (
+    "lora",
+    "ia3",
+    "houlsby",
+    "pfeiffer",
+    "tiny_attention",
+    "compacter",
+    "bitfit",
+    "layernorm",
+    "prefix",
+    "prefix_mlp",
+)
+SMALL = {
+    "prefix": {"tokens": 3},
+    "prefix_mlp": {"tokens": 3, "bottleneck": 4},
+    "houlsby": {"bottleneck": 4},
+    "pfeiffer": {"bottleneck": 4},
+    "compacter": {"bottleneck": 8},
+    "lora": {"r": 2},
+}
 IDENTITY = {"lora", "ia3", "tiny_attention", "bitfit", "layernorm"}
 
 

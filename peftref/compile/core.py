@@ -1,0 +1,104 @@
+"""The tap at attention itself, through transformers' attention interface: q, k and v on their way in, o on its way out.
+
+A host's config names its attention function; while a technique stands at `attention.core`, it names ours, which changes what the
+function gets and then calls the function that was named before. New keys get a mask that lets every query see them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from peftref.compile.run import Run
+from peftref.host.site import Site
+
+PREFIX = "peftref_"
+ATTRIBUTE = "peftref_core"
+
+
+class CoreTap:
+    """What one attention module of the host does differently."""
+
+    def __init__(self, module: nn.Module, site: Site, active: Callable[[Site], list[Run]]) -> None:
+        self.module = module
+        self.site = site
+        self.active = active
+        self.name = str(module.config._attn_implementation)  # type: ignore[union-attr]  # every attention module has its config
+        module.__dict__[ATTRIBUTE] = self
+        if not self.name.startswith(PREFIX):
+            _register(self.name)
+            module.config._attn_implementation = PREFIX + self.name  # type: ignore[union-attr]  # as above
+
+    def remove(self) -> None:
+        """Gives the config its own attention function back."""
+        del self.module.__dict__[ATTRIBUTE]
+        self.module.config._attn_implementation = self.name.removeprefix(PREFIX)  # type: ignore[union-attr]  # as above
+
+    def attend(
+        self, call: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, more: dict[str, Any]
+    ) -> Any:
+        """Attention with every active run: q, k, v [batch, heads, tokens, d_head] as the attention function takes them."""
+        runs = self.active(self.site)
+        before = k.shape[2]
+        now = {"q": q.transpose(1, 2), "k": k.transpose(1, 2), "v": v.transpose(1, 2)}
+        for run in runs:
+            if "o" not in run.gives:
+                now |= run(self.site, self.module, **now)
+        added = now["k"].shape[1] - before
+        if added:
+            mask = _mask(mask, q, before, added, self.module, more)
+            if isinstance(more.get("position_bias"), Tensor):
+                more = {**more, "position_bias": nn.functional.pad(more["position_bias"], (added, 0))}
+        out, weights = call(self.module, *(now[name].transpose(1, 2) for name in "qkv"), mask, **more)
+        for run in runs:
+            if "o" in run.gives:
+                out = run(self.site, self.module, **now, o=out)["o"]
+        return out, weights
+
+
+def _mask(
+    mask: Tensor | None, q: Tensor, keys: int, added: int, module: nn.Module, more: dict[str, Any]
+) -> Tensor | None:
+    """The mask with columns for new keys, which every query sees."""
+    if mask is not None:
+        return nn.functional.pad(mask, (added, 0), value=True if mask.dtype == torch.bool else 0.0)
+    causal = more.get("is_causal")
+    causal = getattr(module, "is_causal", False) if causal is None else causal
+    if not causal or q.shape[2] == 1:
+        return None
+    seen = torch.ones(q.shape[2], keys, dtype=torch.bool, device=q.device).tril(keys - q.shape[2])
+    return nn.functional.pad(seen, (added, 0), value=True)[None, None]
+
+
+def _register(name: str) -> None:
+    """Makes the attention function of a name known once more, with our tap in front."""
+
+    def forward(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **more: Any
+    ) -> Any:
+        call = _function(name, module)
+        tap = module.__dict__.get(ATTRIBUTE)
+        if tap is None:
+            return call(module, query, key, value, attention_mask, **more)
+        return tap.attend(call, query, key, value, attention_mask, more)
+
+    if PREFIX + name not in ALL_ATTENTION_FUNCTIONS.valid_keys():
+        AttentionInterface.register(PREFIX + name, forward)
+        if name in ALL_MASK_ATTENTION_FUNCTIONS.valid_keys():
+            AttentionMaskInterface.register(PREFIX + name, ALL_MASK_ATTENTION_FUNCTIONS[name])
+
+
+def _function(name: str, module: nn.Module) -> Callable[..., Any]:
+    """The attention function of a name; `eager` is each model's own."""
+    if name == "eager":
+        own: Callable[..., Any] = vars(sys.modules[type(module).__module__])["eager_attention_forward"]
+        return own
+    known: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS[name]
+    return known

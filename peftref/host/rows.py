@@ -50,6 +50,11 @@ class RowTracer:
         known = {other: part for other, part in parts.items() if part is not None}
         if not known:
             return None
+        if maker.op == "overwritten":
+            return self._overwritten(maker, known)
+        if maker.op == "copy_":
+            part = known.get(maker.inputs[-1])
+            return None if part is None else part.expand(graph.shape(value))
         if maker.moves:
             return self._replay(maker, value, known)
         return _element_wise(list(known.values()), graph.shape(value))
@@ -74,6 +79,30 @@ class RowTracer:
             return None
         found = result if isinstance(result, torch.Tensor) else result[graph.values[value].output]
         return found if isinstance(found, torch.Tensor) else None
+
+    def _overwritten(self, maker: Event, known: dict[int, torch.Tensor]) -> torch.Tensor | None:
+        """A tensor into a view of which something was written: the views are taken again, and the rows written there."""
+        graph = self._flow.graph
+        whole, written = maker.inputs
+        writer = graph.maker(written)
+        chain: list[Event] = []
+        step = graph.maker(writer.inputs[0]) if writer else None
+        while step is not None and step.moves and len(step.inputs) == 1:
+            chain.append(step)
+            if step.inputs[0] == whole:
+                break
+            step = graph.maker(step.inputs[0])
+        if not chain or chain[-1].inputs[0] != whole:
+            return None
+        base = torch.full(graph.shape(whole), UNKNOWN, dtype=torch.float64)
+        base = known[whole].clone() if whole in known else base
+        view: torch.Tensor | None = base
+        for event in reversed(chain):
+            view = None if view is None else self._replay(event, event.outputs[0], {event.inputs[0]: view})
+        if view is None:
+            return None
+        view.copy_(known.get(written, torch.tensor(UNKNOWN, dtype=torch.float64)))
+        return base
 
 
 def _element_wise(parts: list[torch.Tensor], shape: tuple[int, ...]) -> torch.Tensor | None:

@@ -63,7 +63,9 @@ class PeftrefError(Exception):
         super().__init__("\n".join(problem.render() for problem in self.problems))
 
 
-def fail(code: str, text: str, *, place: Place | None = None, notes: Iterable[str] = (), hint: str | None = None) -> PeftrefError:
+def fail(
+    code: str, text: str, *, place: Place | None = None, notes: Iterable[str] = (), hint: str | None = None
+) -> PeftrefError:
     """An error with a single problem, ready to be raised.
 
     >>> raise fail("no-layers", "the host has no layers")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from peftref.compile.core import CoreTap
 from peftref.compile.module import Inserted, initialise
 from peftref.compile.run import Run, quantity
+from peftref.compile.sequence import SequenceTap
 from peftref.compile.tap import Tap
 from peftref.design.placement import Placement, placements
 from peftref.design.technique import Technique
@@ -37,6 +38,7 @@ class Modules(nn.Module):
         self.combine: Combine = "stack"
         self.taps: dict[str, Tap] = {}
         self.cores: dict[str, CoreTap] = {}
+        self.sequences: dict[str, SequenceTap] = {}
         self.frozen: dict[str, bool] = {}
 
     def inserted(self) -> dict[str, Inserted]:
@@ -163,6 +165,12 @@ def _tap(model: nn.Module, modules: Modules, placement: Placement) -> None:
         if site.name not in modules.cores:
             modules.cores[site.name] = CoreTap(model.get_submodule(site.path), site, modules.runs)
         return
+    if site.kind == "sequence":
+        if site.name not in modules.sequences:
+            stack = modules.host.stack(site.stack)
+            reader = modules.host.stack(stack.feeds) if stack.feeds else None
+            modules.sequences[site.name] = SequenceTap(model, site, stack, reader, modules.runs)
+        return
     tap = modules.taps.get(site.path)
     if tap is None:
         tap = modules.taps[site.path] = Tap(model.get_submodule(site.path), modules.runs, lambda: modules.combine)
@@ -174,6 +182,8 @@ def _clear(model: nn.Module, modules: Modules) -> None:
         tap.remove()
     for core in modules.cores.values():
         core.remove()
+    for sequence in modules.sequences.values():
+        sequence.remove()
     del model._modules[CONTAINER]
     for key, parameter in model.named_parameters():
         parameter.requires_grad_(modules.frozen.get(key, parameter.requires_grad))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peftref.compile.override import Override
 from peftref.compile.rows import put, take
 from peftref.compile.run import Run
 from peftref.host.site import Site
@@ -29,9 +30,7 @@ class Tap:
         self.active = active
         self.combine = combine
         self.sites: list[Site] = []
-        self.previous = module.__dict__.get("forward")
-        self.original = module.forward
-        module.__dict__["forward"] = self.forward
+        self.override = Override(module, self.forward)
 
     def add(self, site: Site) -> None:
         """Puts one more site under this tap; inputs come before outputs, parts before wholes."""
@@ -42,21 +41,18 @@ class Tap:
 
     def remove(self) -> None:
         """Takes the override off."""
-        if self.previous is None:
-            del self.module.__dict__["forward"]
-        else:
-            self.module.__dict__["forward"] = self.previous
+        self.override.remove()
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The host's forward, with the effects of every active run."""
         working = [(site, runs) for site in self.sites if (runs := self.active(site))]
         if not working:
-            return self.original(*args, **kwargs)
+            return original(*args, **kwargs)
         for site, runs in working:
             if site.kind == "activation":
                 args, kwargs = _replace_input(args, kwargs, partial(self._apply, site, runs, None))
         with _own_quantities(self.module, working):
-            result = self.original(*args, **kwargs)
+            result = original(*args, **kwargs)
         x = args[0] if args else next(iter(kwargs.values()), None)
         for site, runs in working:
             if site.kind in ("linear", "sublayer", "norm"):

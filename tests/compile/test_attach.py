@@ -28,6 +28,7 @@ MODULES = (
     "prefix_mlp",
 )
 SMALL = {
+    "prompt": {"tokens": 3},
     "prefix": {"tokens": 3},
     "prefix_mlp": {"tokens": 3, "bottleneck": 4},
     "houlsby": {"bottleneck": 4},

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from peftref.compile.attach import Attached as Attached
     from peftref.compile.attach import attach as attach
     from peftref.compile.attach import set_active as set_active
+    from peftref.compile.attached import Attached as Attached
     from peftref.design.load import load as load
     from peftref.design.technique import Technique as Technique
     from peftref.host.resolve import resolve as resolve
     from peftref.problem import PeftrefError as PeftrefError
 
 _HOME = {
-    "Attached": "compile.attach",
+    "Attached": "compile.attached",
     "PeftrefError": "problem",
     "Technique": "design.technique",
     "attach": "compile.attach",

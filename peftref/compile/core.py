@@ -73,7 +73,7 @@ def _mask(
     causal = getattr(module, "is_causal", False) if causal is None else causal
     if not causal or q.shape[2] == 1:
         return None
-    seen = torch.ones(q.shape[2], keys, dtype=torch.bool, device=q.device).tril(keys - q.shape[2])
+    seen = torch.ones(q.shape[2], keys, dtype=torch.bool, device=q.device).tril()
     return nn.functional.pad(seen, (added, 0), value=True)[None, None]
 
 

@@ -38,6 +38,7 @@ class Emitter:
     lines: list[str] = field(default_factory=list)
     _uses: Counter[Expr] = field(default_factory=Counter)
     _done: dict[Expr, str] = field(default_factory=dict)
+    _attends: int = 0
 
     def block(self, values: Iterable[Expr]) -> list[str]:
         """The sources of some values, after `lines` that compute what they share."""
@@ -174,7 +175,9 @@ class Emitter:
     def _attend(self, expr: Call) -> str:
         heads = self._number(dict(expr.options).get("heads", Number(1)))
         args = ", ".join(self.expression(arg) for arg in expr.args)
-        return f"op.attend({args}, {int(heads)}, self.context)"
+        self._attends += 1
+        which = f", {self._attends - 1}" if self._attends > 1 else ""
+        return f"op.attend({args}, {int(heads)}, self.context{which})"
 
     def _number(self, expr: Expr) -> float:
         match expr:

@@ -6,22 +6,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-@dataclass
-class Context:
-    """What a site may know of the running forward pass: which tokens are padding, and whether the stack looks ahead.
-
-    mask: [batch, tokens], nonzero where a token counts, or None; causal: whether a token sees only what is before it.
-    """
-
-    mask: Tensor | None = None
-    causal: bool = False
+from peftref.compile.flow import Context
 
 
 def kron(a: Tensor, b: Tensor) -> Tensor:
@@ -71,17 +61,18 @@ def concat(*parts: Tensor) -> Tensor:
 
 def mean_tokens(h: Tensor, context: Context) -> Tensor:
     """The mean over the tokens that count: [batch, tokens, ...] to [batch, 1, ...]."""
-    mask = context.mask
+    mask = context.flow.mask
     if mask is None or mask.shape[1] != h.shape[1]:
         return h.mean(1, keepdim=True)
     weight = mask.to(h.dtype).reshape(*mask.shape, *(1,) * (h.dim() - 2))
     return (h * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, context: Context) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, context: Context, call: int = 0) -> Tensor:
     """Attention [batch, tokens, d] with `heads` heads, or [batch, tokens, heads, d] with its own; rows [n, ...] are keys of all.
 
-    Padding and, where the stack is causal, later tokens are not seen; rows of a leaf are always seen.
+    Padding and, where the stack is causal, later tokens are not seen; rows of a leaf are always seen. With a cache, the tokens
+    before are seen too; call: which attention of the equation this is.
     """
     flat = query.dim() == 3
     rows = key.dim() < query.dim()
@@ -90,21 +81,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, context: Conte
     if flat:
         query, key, value = (each.reshape(*each.shape[:-1], heads, -1) for each in (query, key, value))
     q, k, v = (each.transpose(1, 2) for each in (query, key, value))
-    mask = None if rows else _mask(context, q.shape[2], k.shape[2], q.device)
+    mask = None
+    if not rows:
+        k, v = context.past(k, v, call)
+        mask = context.seen(q.shape[2], k.shape[2], q.device)
     out = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=q.shape[1] != k.shape[1])
     out = out.transpose(1, 2)
     return out.flatten(-2) if flat else out
-
-
-def _mask(context: Context, queries: int, keys: int, device: torch.device) -> Tensor | None:
-    seen: Tensor | None = None
-    if context.causal:
-        seen = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)[None, None]
-    if context.mask is not None and context.mask.shape[1] == keys:
-        valid = context.mask.bool()[:, None, None, :]
-        own = torch.eye(queries, keys, dtype=torch.bool, device=device)[None, None]
-        seen = (valid | own) if seen is None else (seen & (valid | own))
-    return seen
 
 
 def sqrt(value: Tensor | float) -> Tensor | float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peftref.compile import functions as op
+from peftref.compile.flow import Context, Flow
 from peftref.compile.run import Run
 from peftref.compile.site_source import SiteSource, site_source
 from peftref.design.inits import INITS
@@ -34,12 +35,20 @@ class Inserted(nn.Module):
     what shares them. The modules of the sites hold the same parameters and are not registered a second time.
     """
 
-    def __init__(self, technique: Technique, host: Host, placed: tuple[Placement, ...]) -> None:
+    def __init__(
+        self,
+        technique: Technique,
+        host: Host,
+        placed: tuple[Placement, ...],
+        *,
+        name: str = "default",
+        flow: Callable[[str], Flow] = lambda stack: Flow(),
+    ) -> None:
         super().__init__()
+        self.name = name
         self.technique = technique
         self.host = host
         self.placed = placed
-        self.context = op.Context()
         self.copies = copies(technique, placed)
         self.leaves = nn.Module()
         for copy in self.copies:
@@ -49,9 +58,14 @@ class Inserted(nn.Module):
         self.sources: list[SiteSource] = []
         self.runs: dict[str, list[Run]] = {}
         for placement in placed:
-            self._place(placement, classes)
+            self._place(placement, classes, flow)
 
-    def _place(self, placement: Placement, classes: dict[tuple[Any, ...], tuple[SiteSource, type[nn.Module]]]) -> None:
+    def _place(
+        self,
+        placement: Placement,
+        classes: dict[tuple[Any, ...], tuple[SiteSource, type[nn.Module]]],
+        flow: Callable[[str], Flow],
+    ) -> None:
         site = placement.site
         values = numbers(site, self.technique.settings)
         key = (id(placement.insertion), site.slot, tuple(sorted(values.items())), site.lacks)
@@ -60,9 +74,13 @@ class Inserted(nn.Module):
             source = site_source(title, placement.insertion, placement.effect, values, lacks=site.lacks)
             classes[key] = (source, load_class(source))
         source, cls = classes[key]
-        leaves = {leaf: self.leaf(copy_name(placement.insertion.leaves[leaf], site)) for leaf in source.leaves}
-        module = cls(**leaves, context=self.context)
-        self.runs.setdefault(site.name, []).append(Run(module, source.reads, source.gives))
+        given: dict[str, Any] = {
+            leaf: self.leaf(copy_name(placement.insertion.leaves[leaf], site)) for leaf in source.leaves
+        }
+        runs = self.runs.setdefault(site.name, [])
+        if source.mixes:
+            given["context"] = Context(flow(site.stack), f"{self.name}.{site.name}.{len(runs)}")
+        runs.append(Run(cls(**given), source.reads, source.gives))
         self.sources.append(source)
 
     def leaf(self, name: str) -> nn.Parameter:

@@ -3,28 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
 
+Change = Callable[..., Any]
 
-class Override:
-    """`forward` of one instance replaced by a function that gets the original first; taken off without a trace."""
 
-    def __init__(self, module: nn.Module, change: Callable[..., Any]) -> None:
-        self.module = module
-        self.change = change
+class Chain:
+    """What stands in for the `forward` of one module: the original, wrapped by each change in the order in which they came."""
+
+    def __init__(self, module: nn.Module) -> None:
         self.previous = module.__dict__.get("forward")
         self.original = module.forward
-        module.__dict__["forward"] = self.forward
+        self.changes: list[Change] = []
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The changed forward."""
-        return self.change(self.original, *args, **kwargs)
+        call = self.original
+        for change in self.changes:
+            call = partial(change, call)
+        return call(*args, **kwargs)
+
+
+class Override:
+    """`forward` of one instance changed by a function that gets the forward before it first; taken off in any order.
+
+    >>> double, x = nn.Identity(), 3
+    >>> override = Override(double, lambda original, x: 2 * original(x))
+    >>> double(x)
+    6
+    >>> override.remove()
+    >>> double(x), "forward" in vars(double)
+    (3, False)
+    """
+
+    def __init__(self, module: nn.Module, change: Change) -> None:
+        self.module = module
+        self.change = change
+        chain = module.__dict__.get("forward")
+        if not isinstance(chain, Chain):
+            chain = module.__dict__["forward"] = Chain(module)
+        self.chain = chain
+        chain.changes.append(change)
 
     def remove(self) -> None:
-        """Gives the module its own forward back."""
-        if self.previous is None:
+        """Takes the change off; with the last one, the module has its own forward back."""
+        self.chain.changes.remove(self.change)
+        if self.chain.changes:
+            return
+        if self.chain.previous is None:
             del self.module.__dict__["forward"]
         else:
-            self.module.__dict__["forward"] = self.previous
+            self.module.__dict__["forward"] = self.chain.previous

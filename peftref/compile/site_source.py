@@ -18,7 +18,10 @@ from peftref.rewrite.output import output
 
 @dataclass(frozen=True)
 class SiteSource:
-    """A generated class: its name and text, what its forward reads and gives, its leaves, and the decisions behind its form."""
+    """A generated class: its name and text, what its forward reads and gives, its leaves, the decisions behind its form.
+
+    mixes: whether it reads other tokens, and so needs to know the running call.
+    """
 
     name: str
     text: str
@@ -27,6 +30,7 @@ class SiteSource:
     leaves: tuple[str, ...]
     values: tuple[Expr, ...]
     decisions: tuple[Decision, ...]
+    mixes: bool = False
 
     def __deepcopy__(self, memo: object) -> SiteSource:
         return self
@@ -78,8 +82,9 @@ def site_source(
     }
     emitter = Emitter(effect.scope, numbers, tensors, labels)
     results = emitter.block(list(better.values()))
-    text = _class(title, insertion, own, [tensors[name] for name in used], emitter.lines, results, better)
-    return SiteSource(title, text, tuple(used), tuple(better), own, tuple(better.values()), tuple(decisions))
+    mixes = any("self.context" in line for line in (*emitter.lines, *results))
+    text = _class(title, insertion, own, [tensors[name] for name in used], emitter.lines, results, better, mixes)
+    return SiteSource(title, text, tuple(used), tuple(better), own, tuple(better.values()), tuple(decisions), mixes)
 
 
 def _site(leaf: Leaf) -> bool:
@@ -94,17 +99,19 @@ def _class(
     lines: list[str],
     results: list[str],
     values: Mapping[str, Expr],
+    mixes: bool,
 ) -> str:
     leaves = insertion.leaves
     shared = [name for name in own if not _site(leaves[name])]
-    signature = "".join(f", {name}" for name in own)
+    signature = "".join(f", {name}" for name in (*own, *(["context"] if mixes else [])))
     text = [f"class {title}(nn.Module):", f'    """{show(insertion.equation)}'.replace("\n", "\n    "), ""]
     text += [f"    {name}: [{', '.join(dim.show() for dim in leaves[name].dims)}], {leaves[name].init}" for name in own]
-    text += ['    """', "", f"    def __init__(self{signature}, context):", "        super().__init__()"]
+    text += ['    """', "", f"    def __init__(self{signature}):", "        super().__init__()"]
     text += [f"        self.{name} = {name}" for name in own if _site(leaves[name])]
     if shared:
         text.append(f"        self.shared = Shared({', '.join(f'{name}={name}' for name in shared)})")
-    text += ["        self.context = context", "", f"    def forward(self{''.join(f', {name}' for name in reads)}):"]
+    text += ["        self.context = context"] if mixes else []
+    text += ["", f"    def forward(self{''.join(f', {name}' for name in reads)}):"]
     text += [f"        {line}" for line in lines]
     text.append(f"        return {', '.join(results)}{',' if len(results) == 1 and len(values) != 1 else ''}")
     return "\n".join(text) + "\n"

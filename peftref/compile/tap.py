@@ -5,6 +5,7 @@ The class, the parameters, the state dict and the hooks of the host's module sta
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,62 +17,81 @@ from torch import Tensor, nn
 from peftref.compile.override import Override
 from peftref.compile.rows import put, take
 from peftref.compile.run import Run
-from peftref.host.site import Site
+from peftref.host.site import Port, Site
+
+ORDER = {"activation": 0, "norm": 1, "linear": 2, "sequence": 3, "sublayer": 4}
+OWN = {"g": "weight", "b": "bias"}
+Change = Callable[[Tensor], Tensor]
 
 
 class Tap:
     """What one module of the host does differently: effects on its inputs, its own quantities, and its outputs.
 
     active: gives the runs of a site that are active now, in order; each takes the quantities it reads and gives those it sets.
+    held: inputs of sublayers, kept by `Hold` until the sublayer's output is there, by the name of the site.
     """
 
-    def __init__(self, module: nn.Module, active: Callable[[Site], list[Run]], combine: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        active: Callable[[Site], list[Run]],
+        combine: Callable[[], str],
+        held: dict[str, Tensor],
+    ) -> None:
         self.module = module
         self.active = active
         self.combine = combine
+        self.held = held
         self.sites: list[Site] = []
-        self.override = Override(module, self.forward)
+        self.override = Override(module, self._forward)
 
     def add(self, site: Site) -> None:
         """Puts one more site under this tap; inputs come before outputs, parts before wholes."""
         if site not in self.sites:
             self.sites.append(site)
-            order = {"activation": 0, "norm": 1, "linear": 2, "sequence": 3, "sublayer": 4}
-            self.sites.sort(key=lambda each: order.get(each.kind, 5))
+            self.sites.sort(key=lambda each: ORDER[each.kind])
 
     def remove(self) -> None:
         """Takes the override off."""
         self.override.remove()
 
-    def forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """The host's forward, with the effects of every active run."""
+    def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         working = [(site, runs) for site in self.sites if (runs := self.active(site))]
         if not working:
             return original(*args, **kwargs)
         for site, runs in working:
             if site.kind == "activation":
-                args, kwargs = _replace_input(args, kwargs, partial(self._apply, site, runs, None))
-        with _own_quantities(self.module, working):
-            result = original(*args, **kwargs)
+                args, kwargs = _replaced(args, kwargs, partial(self._apply, site, runs, None))
         x = args[0] if args else next(iter(kwargs.values()), None)
+        with _own_quantities(self.module, working):
+            result = None if self._unread(working) else original(*args, **kwargs)
         for site, runs in working:
             if site.kind in ("linear", "sublayer", "norm"):
-                result = self._output(site, runs, x, result)
+                entering = self.held.pop(site.name, None) if site.kind == "sublayer" else x
+                result = self._output(site, runs, entering, result)
         return result
+
+    def _unread(self, working: list[tuple[Site, list[Run]]]) -> bool:
+        """Whether the host's own output is wanted by nobody: one whole linear map, replaced by what does not read it."""
+        outputs = [each for each in working if each[0].kind != "activation"]
+        if len(outputs) != 1 or outputs[0][0].kind != "linear" or outputs[0][0].ports["h"].rows is not None:
+            return False
+        runs = outputs[0][1]
+        return "h" not in runs[0].reads and not (self.combine() == "sum" and len(runs) > 1)
 
     def _output(self, site: Site, runs: list[Run], x: Any, result: Any) -> Any:
         port = site.ports["h"]
-        h = result if isinstance(result, Tensor) else result[port.key]
+        h: Any = result if result is None or isinstance(result, Tensor) else result[port.key]
         part = h if port.rows is None else take(h, port.rows)
         changed = self._apply(site, [run for run in runs if "h" in run.gives], x, part)
         if changed is part:
             return result
         whole = changed if port.rows is None else put(h, port.rows, changed)
-        if isinstance(result, Tensor):
+        if result is None or isinstance(result, Tensor):
             return whole
         return type(result)(whole if i == port.key else each for i, each in enumerate(result))
 
-    def _apply(self, site: Site, runs: list[Run], x: Any, h: Tensor) -> Tensor:
+    def _apply(self, site: Site, runs: list[Run], x: Any, h: Any) -> Any:
         """h after all runs: one after the other, or the sum of what each alone would add."""
         if self.combine() == "sum" and len(runs) > 1:
             return h + sum((run(site, self.module, x=x, h=h)["h"] - h for run in runs), start=torch.zeros_like(h))
@@ -80,9 +100,39 @@ class Tap:
         return h
 
 
-def _replace_input(
-    args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Tensor], Tensor]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+class Hold:
+    """Keeps what enters a sublayer at one place until its output is there at another."""
+
+    def __init__(
+        self, model: nn.Module, site: Site, active: Callable[[Site], list[Run]], held: dict[str, Tensor]
+    ) -> None:
+        self.site = site
+        self.port: Port = site.ports["x"]
+        self.active = active
+        self.held = held
+        module = model.get_submodule(self.port.path)
+        self.names = tuple(inspect.signature(module.forward).parameters)
+        self.override = Override(module, self._forward)
+
+    def remove(self) -> None:
+        """Takes the override off."""
+        self.override.remove()
+
+    def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        wanted = any("x" in run.reads for run in self.active(self.site))
+        if wanted and self.port.side == "input":
+            given: dict[int | str, Any] = dict(enumerate(args))
+            given.update(zip(self.names, args, strict=False))
+            given.update(kwargs)
+            self.held[self.site.name] = given[self.port.key] if self.port.key in given else next(iter(kwargs.values()))
+        result = original(*args, **kwargs)
+        if wanted and self.port.side == "output":
+            self.held[self.site.name] = result if isinstance(result, Tensor) else result[self.port.key]
+        return result
+
+
+def _replaced(args: tuple[Any, ...], kwargs: dict[str, Any], change: Change) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with the first one changed."""
     if args:
         return (change(args[0]), *args[1:]), kwargs
     first = next(iter(kwargs))
@@ -93,13 +143,12 @@ def _replace_input(
 def _own_quantities(module: nn.Module, working: list[tuple[Site, list[Run]]]) -> Iterator[None]:
     """While inside, the module's own gain and shift are the replaced ones."""
     swapped: dict[str, Tensor] = {}
-    names = {"g": "weight", "b": "bias"}
     for site, runs in working:
         for run in runs:
             if site.kind == "norm" and "h" not in run.gives:
-                known = {n: swapped[names[n]] for n in run.reads if names.get(n) in swapped}
+                known = {name: swapped[OWN[name]] for name in run.reads if OWN.get(name) in swapped}
                 given = run(site, module, **known)
-                swapped |= {names[n]: value for n, value in given.items()}
+                swapped |= {OWN[name]: value for name, value in given.items()}
     saved = {name: module._parameters[name] for name in swapped if module._parameters.get(name) is not None}
     for name in saved:
         module._parameters[name] = swapped[name]  # type: ignore[assignment]  # a tensor with its graph, for the length of one call

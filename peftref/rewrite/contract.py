@@ -148,33 +148,30 @@ def _product(scalars: tuple[Expr, ...]) -> Expr:
     return result
 
 
+Path = tuple[int, ...]
+
+
 def _scale(expr: Expr, scalar: Expr, meter: Meter) -> Expr:
     """Puts a number in front of the smallest value that the expression computes on its way."""
     if scalar == Number(1):
         return expr
-    smallest = min(_values(expr), key=lambda node: (meter.elements(node), -meter.times(node)))
-    return _wrap(expr, smallest, scalar)
+    path, _ = min(_factors(expr), key=lambda found: (meter.elements(found[1]), -meter.times(found[1])))
+    return _scaled(expr, path, scalar)
 
 
-def _values(expr: Expr) -> list[Expr]:
-    """The values along which a factor may be moved: operands of products, and their operands."""
-    found = [expr]
+def _factors(expr: Expr) -> list[tuple[Path, Expr]]:
+    """The places that a factor of the whole may be moved to: the product itself, its operands, and theirs."""
+    found: list[tuple[Path, Expr]] = [((), expr)]
     if isinstance(expr, Call) and expr.op in ("matmul", "mul", "einsum"):
-        for arg in expr.args:
+        for i, arg in enumerate(expr.args):
             if not isinstance(arg, Text):
-                found += _values(arg)
+                found += [((i, *path), inner) for path, inner in _factors(arg)]
     return found
 
 
-def _wrap(expr: Expr, chosen: Expr, scalar: Expr) -> Expr:
-    if expr is chosen:
+def _scaled(expr: Expr, path: Path, scalar: Expr) -> Expr:
+    if not path or not isinstance(expr, Call):
         return call("mul", scalar, expr)
-    if not isinstance(expr, Call):
-        return expr
     args = list(expr.args)
-    for i, arg in enumerate(args):
-        changed = _wrap(arg, chosen, scalar)
-        if changed is not arg:
-            args[i] = changed
-            return Call(expr.op, tuple(args), expr.options)
-    return expr
+    args[path[0]] = _scaled(args[path[0]], path[1:], scalar)
+    return Call(expr.op, tuple(args), expr.options)

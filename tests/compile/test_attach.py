@@ -16,6 +16,7 @@ from tests.compile.hosts import CONFIGS, build, inputs
 
 torch.set_num_threads(1)
 MODULES = (
+    "prompt",
     "lora",
     "ia3",
     "houlsby",
@@ -91,7 +92,7 @@ def test_two_modules_stack_and_sum() -> None:
         assert not torch.allclose(stacked, single)
         one.detach()
         torch.testing.assert_close(model(**batch)[0], single)
-    assert not one._modules.inserted().keys() - {"two"}
+    assert not one.modules.inserted().keys() - {"two"}
 
 
 def test_a_deep_copy_lives_on_its_own() -> None:

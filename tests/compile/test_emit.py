@@ -15,6 +15,7 @@ import peftref.compile.emit
 import peftref.compile.functions as op
 import peftref.compile.oracle
 from peftref.compile.emit import Emitter
+from peftref.compile.flow import Context, Flow
 from peftref.compile.oracle import Oracle
 from peftref.lang.expr import Expr
 from peftref.lang.ops import OPS
@@ -42,7 +43,7 @@ def run(expr: Expr, where: Scope, values: dict, numbers: dict, *, causal: bool =
         "F": F,
         "op": op,
         **names,
-        "self": SimpleNamespace(training=False, context=op.Context(causal=causal)),
+        "self": SimpleNamespace(training=False, context=Context(Flow(causal=causal))),
     }
     exec("\n".join([*emitter.lines, f"result = {result}"]), space)
     return np.asarray(space["result"])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 import peftref.rewrite
 from peftref.compile.oracle import Array, Oracle
-from peftref.lang.expr import Expr
+from peftref.lang.expr import Call, Expr, Name
 from peftref.lang.parse import parse_expression
 from peftref.lang.scope import Leaf, Scope, scope_at
 from peftref.lang.show import show
@@ -104,3 +104,14 @@ def test_the_oracle_defines_every_op() -> None:
     from peftref.lang.ops import OPS
 
     assert {op.name for op in OPS} == {*DEFINITIONS, "einsum", "concat", "attend", "mean_tokens"}
+
+
+def test_a_factor_moves_only_along_the_product_that_it_scales() -> None:
+    """The same leaf stands in a sum of the other factor: 2 * K may not become 2 * K there."""
+    where = scope()
+    blocks = Call("block_diag", (Name("K"),))
+    total, scaled = Call("add", (Name("W"), blocks)), Call("mul", (Name("alpha"), blocks))
+    expr = Call("mul", (Call("matmul", (total, Name("x"))), Call("matmul", (scaled, Name("x")))))
+    values = random_values(where, SIZES, SETTINGS)
+    better, _ = optimise(expr, Meter(where, SIZES, Load(6, 3, frozenset([*LEAVES, "x", "h"]))))
+    np.testing.assert_allclose(Oracle(where, values).evaluate(better), Oracle(where, values).evaluate(expr), atol=1e-9)

@@ -1,4 +1,4 @@
-"""The tap at a stack's sequence: token vectors are added in front of what enters its layers, and taken off what leaves them.
+"""The tap at a stack: what its running call is told to the modules, and vectors put in front of its sequence and taken off again.
 
 The added vectors live inside the stack only: heads, poolers, labels and losses see the sequence that the user gave. A stack that
 another one reads by cross attention keeps them, with the mask made longer there. Positions: the added vectors come first, so the
@@ -14,31 +14,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peftref.compile.flow import Flow, token_mask
 from peftref.compile.override import Override
 from peftref.compile.run import Run
 from peftref.host.host import Stack
 from peftref.host.site import Site
+from peftref.problem import fail
 
 
-class SequenceTap:
-    """What one stack of the host does differently with its sequence."""
+class StackTap:
+    """What one stack of a host does differently: it fills its flow, and lengthens its sequence where a technique does so."""
 
-    def __init__(
+    def __init__(self, model: nn.Module, stack: Stack, flow: Flow) -> None:
+        self.flow = flow
+        self.entry = model.get_submodule(stack.entry)
+        self.names = tuple(inspect.signature(self.entry.forward).parameters)
+        self.site: Site | None = None
+        self.added = 0
+        self.overrides = [Override(self.entry, self._enter)]
+
+    def lengthen(
         self, model: nn.Module, site: Site, stack: Stack, reader: Stack | None, active: Callable[[Site], list[Run]]
     ) -> None:
-        self.site = site
+        """Lets the techniques at the sequence of this stack act; reader: the stack that reads this one by cross attention."""
+        if self.site is not None:
+            return
+        self.site, self.active = site, active
         self.embedding = model.get_submodule(site.path)
-        self.active = active
-        self.keeps = reader is not None
-        self.added = 0
-        entry = model.get_submodule(stack.entry)
-        self.takes_vectors = "inputs_embeds" in inspect.signature(entry.forward).parameters
-        self.overrides = [Override(entry, self._enter)]
-        if not self.takes_vectors:
+        self.leaves_at_entry = stack.exit == stack.entry and reader is None
+        if "inputs_embeds" not in self.names:
             self.overrides.append(Override(self.embedding, self._embedded))
-        if stack.exit != stack.entry and not self.keeps:
+        if stack.exit != stack.entry and reader is None:
             self.overrides.append(Override(model.get_submodule(stack.exit), self._leave))
-        self.same = stack.exit == stack.entry
         if reader is not None:
             self.overrides.append(Override(model.get_submodule(reader.entry), self._read))
 
@@ -48,31 +55,41 @@ class SequenceTap:
             override.remove()
 
     def _enter(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        runs = self.active(self.site)
-        if not runs:
+        given = {**dict(zip(self.names, args, strict=False)), **kwargs}
+        runs = self.active(self.site) if self.site is not None else []
+        lengthened = bool(runs) and "inputs_embeds" in self.names
+        if not lengthened and not runs:
             self.added = 0
-            return original(*args, **kwargs)
-        if not self.takes_vectors:
-            return original(*args, **kwargs)
-        call = inspect.signature(original).bind_partial(*args, **kwargs)
-        given = dict(call.arguments)
-        given.update(given.pop("kwargs", {}))
+        if lengthened:
+            given = self._prompted(given, runs)
         cache = given.get("past_key_values")
-        if cache is not None and cache.get_seq_length() > 0:
-            return original(**_longer(given, self.added, prompt=False))
+        self.flow.cache = getattr(cache, "self_attention_cache", cache)
+        self.flow.mask = token_mask(given.get("attention_mask"))
+        try:
+            result = original(**given)
+        finally:
+            self.flow.cache = self.flow.mask = None
+        cut = lengthened and self.leaves_at_entry and not self.continued
+        return _cut(result, self.added) if cut else result
+
+    def _prompted(self, given: dict[str, Any], runs: list[Run]) -> dict[str, Any]:
+        cache = given.get("past_key_values")
+        self.continued = cache is not None and cache.get_seq_length() > 0
+        if self.continued:
+            return _longer(given, self.added, prompt=False)
         vectors = given.get("inputs_embeds")
         before = self.embedding(given["input_ids"]) if vectors is None else vectors
-        after = self._lengthened(before, runs)
-        given |= {"input_ids": None, "inputs_embeds": after}
-        result = original(**_longer(given, self.added, prompt=True))
-        return _cut(result, self.added) if self.same and not self.keeps else result
+        given |= {"input_ids": None, "inputs_embeds": self._lengthened(before, runs)}
+        _room(cache, self.added)
+        return _longer(given, self.added, prompt=True)
 
     def _embedded(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        runs = self.active(self.site)
+        runs = self.active(self.site) if self.site is not None else []
         return self._lengthened(result, runs) if runs else result
 
     def _lengthened(self, before: Tensor, runs: list[Run]) -> Tensor:
+        assert self.site is not None
         after = before
         for run in runs:
             after = run(self.site, self.embedding, h=after)["h"]
@@ -84,7 +101,7 @@ class SequenceTap:
         first = result if isinstance(result, Tensor) else result[0]
         cached = kwargs.get("past_key_values")
         grown = cached is not None and cached.get_seq_length() > first.shape[1]
-        return _cut(result, self.added) if self.added and self.active(self.site) and not grown else result
+        return _cut(result, self.added) if self.added and not grown else result
 
     def _read(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         mask, states = kwargs.get("encoder_attention_mask"), kwargs.get("encoder_hidden_states")
@@ -93,11 +110,24 @@ class SequenceTap:
         return original(*args, **kwargs)
 
 
+def _room(cache: Any, added: int) -> None:
+    """Makes room for the added vectors in a cache of fixed length that is still empty."""
+    for layer in getattr(cache, "layers", ()):
+        if hasattr(layer, "max_cache_len") and not layer.is_initialized:
+            layer.max_cache_len += added
+
+
 def _longer(given: dict[str, Any], added: int, *, prompt: bool) -> dict[str, Any]:
     """The arguments of a call whose sequence, or whose past, is longer by `added`."""
     mask, positions, types = (given.get(name) for name in ("attention_mask", "position_ids", "token_type_ids"))
     if isinstance(mask, Tensor) and mask.dim() == 2:
         given["attention_mask"] = nn.functional.pad(mask, (added, 0), value=1)
+    elif mask is not None:
+        raise fail(
+            "mask-fixed",
+            "the sequence grows, and the mask given is made for a fixed one",
+            hint="give a mask [batch, tokens]",
+        )
     if isinstance(positions, Tensor):
         shifted = positions + added
         first = torch.arange(added, device=positions.device, dtype=positions.dtype).expand(*positions.shape[:-1], added)

@@ -1,0 +1,68 @@
+"""What is known of the running forward pass: per stack, which tokens count, whether they look ahead, and the cache of the past."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+
+@dataclass
+class Flow:
+    """The running call of one stack. mask: [batch, tokens so far], nonzero where a token counts; cache: the host's, when it has one."""
+
+    causal: bool = False
+    layers: int = 0
+    mask: Tensor | None = None
+    cache: Any = None
+
+
+@dataclass
+class Context:
+    """What a module at one site may know of the running call; `key` names the site and the technique in the cache."""
+
+    flow: Flow = field(default_factory=Flow)
+    key: str = ""
+
+    def past(self, key: Tensor, value: Tensor, call: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [batch, heads, tokens, d] with those of the tokens before, kept in the host's own cache."""
+        cache = self.flow.cache
+        if cache is None:
+            return key, value
+        kept: dict[str, Any] = cache.__dict__.setdefault("peftref", {})
+        name = f"{self.key}.{call}"
+        if name not in kept:
+            kept[name] = DynamicLayer()
+            while getattr(cache, "layer_class_to_replicate", None) and len(cache.layers) < self.flow.layers:
+                cache.layers.append(cache.layer_class_to_replicate())
+            cache.layers.append(kept[name])
+        keys, values = kept[name].update(key, value)
+        return keys, values
+
+    def seen(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
+        """Which keys each query sees, [batch or 1, 1, queries, keys], or None for all; a query always sees its own token."""
+        seen: Tensor | None = None
+        if self.flow.causal and queries > 1:
+            seen = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)[None, None]
+        mask = self.flow.mask
+        if mask is not None and mask.shape[1] >= keys:
+            mask = mask[:, :keys]
+            own = torch.eye(keys, dtype=torch.bool, device=device)[keys - queries :][None, None]
+            valid = mask.bool()[:, None, None, :] | own
+            seen = valid if seen is None else seen & valid
+        return seen
+
+
+def token_mask(mask: Any) -> Tensor | None:
+    """Which tokens count, [batch, tokens], from whatever a stack was given: 2-D, 4-D (its last query), or one for each layer type."""
+    if isinstance(mask, dict):
+        mask = mask.get("full_attention", next(iter(mask.values()), None))
+    if not isinstance(mask, Tensor):
+        return None
+    if mask.dim() == 4:
+        last = mask[:, 0, -1]
+        return last if last.dtype == torch.bool else last >= 0
+    return mask if mask.dim() == 2 else None

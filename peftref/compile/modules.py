@@ -1,0 +1,128 @@
+"""What peftref keeps on a host: the attached techniques by name, which of them act and how, and the taps at which they act."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+from peftref.compile.core import CoreTap
+from peftref.compile.flow import Flow
+from peftref.compile.module import Inserted
+from peftref.compile.run import Run
+from peftref.compile.stack import StackTap
+from peftref.compile.tap import Hold, Tap
+from peftref.compile.tuned import Tuned
+from peftref.design.placement import Placement
+from peftref.host.host import Host
+from peftref.host.site import Site
+from peftref.problem import fail
+
+CONTAINER = "peftref"
+Combine = Literal["stack", "sum"]
+
+
+class _Removable(Protocol):
+    def remove(self) -> None: ...
+
+
+class Modules(nn.Module):
+    """The attached techniques of one host; stands in the host's module tree under the name `peftref`."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__()
+        self.host = host
+        self.active: tuple[str, ...] = ()
+        self.enabled = True
+        self.combine: Combine = "stack"
+        self.tuned: dict[str, Tuned] = {}
+        self.frozen: dict[str, bool] = {}
+        self.held: dict[str, Tensor] = {}
+        self.flows: dict[str, Flow] = {}
+        self.taps: dict[str, _Removable] = {}
+
+    def inserted(self) -> dict[str, Inserted]:
+        """The attached techniques by name, in the order in which they came."""
+        return {name: module for name, module in self._modules.items() if isinstance(module, Inserted)}
+
+    def runs(self, site: Site) -> list[Run]:
+        """The runs that are active at a site."""
+        if not self.enabled:
+            return []
+        return [run for name in self.active for run in self._modules[name].at(site)]  # type: ignore[union-attr,operator]  # Inserted, all of them
+
+    def flow(self, stack: str) -> Flow:
+        """What is known of the running call of a stack."""
+        if stack not in self.flows:
+            found = self.host.stack(stack)
+            self.flows[stack] = Flow(causal=found.causal, layers=found.n_layers)
+        return self.flows[stack]
+
+    def tap(self, model: nn.Module, placement: Placement, mixes: bool) -> None:
+        """Makes sure that a placement has its tap. mixes: whether its module needs to know the running call."""
+        site = placement.site
+        if site.kind == "core":
+            if f"core {site.name}" not in self.taps:
+                self.taps[f"core {site.name}"] = CoreTap(model.get_submodule(site.path), site, self.runs)
+        elif site.kind == "sequence":
+            stack = self.host.stack(site.stack)
+            reader = self.host.stack(stack.feeds) if stack.feeds else None
+            self._stack(model, site.stack).lengthen(model, site, stack, reader, self.runs)
+        else:
+            self._output(model, site)
+        if mixes:
+            self._stack(model, site.stack)
+
+    def settle(self, model: nn.Module) -> None:
+        """Puts into the host the trained values of those techniques that act, and takes out those of the others."""
+        acting = set(self.active) if self.enabled else set()
+        for name, tuned in self.tuned.items():
+            if name not in acting:
+                tuned.swap(model, inside=False)
+        for name, tuned in self.tuned.items():
+            if name in acting:
+                tuned.swap(model, inside=True)
+
+    def clear(self, model: nn.Module) -> None:
+        """Takes everything off the host."""
+        for tap in self.taps.values():
+            tap.remove()
+        del model._modules[CONTAINER]
+        for key, parameter in model.named_parameters():
+            parameter.requires_grad_(self.frozen.get(key, parameter.requires_grad))
+
+    def refuse_overlap(self, names: Iterable[str]) -> None:
+        """Raises PeftrefError `tuned-twice` where two techniques would train the same parameter of the host at the same time."""
+        owner: dict[str, str] = {}
+        for name in names:
+            for parameter in self.tuned[name].names if name in self.tuned else ():
+                if parameter in owner:
+                    text = f"{owner[parameter]} and {name} both hold values for {parameter}"
+                    raise fail("tuned-twice", text, hint="make one of them active at a time")
+                owner[parameter] = name
+
+    def _stack(self, model: nn.Module, stack: str) -> StackTap:
+        key = f"stack {stack}"
+        if key not in self.taps:
+            self.taps[key] = StackTap(model, self.host.stack(stack), self.flow(stack))
+        found = self.taps[key]
+        assert isinstance(found, StackTap)
+        return found
+
+    def _output(self, model: nn.Module, site: Site) -> None:
+        if site.path not in self.taps:
+            self.taps[site.path] = Tap(model.get_submodule(site.path), self.runs, lambda: self.combine, self.held)
+        tap = self.taps[site.path]
+        assert isinstance(tap, Tap)
+        tap.add(site)
+        if site.kind == "sublayer" and "x" in site.ports and f"x {site.name}" not in self.taps:
+            self.taps[f"x {site.name}"] = Hold(model, site, self.runs, self.held)
+
+
+def container(model: nn.Module) -> Modules:
+    """What peftref keeps on a host; raises PeftrefError `detached` where nothing is attached."""
+    found = model._modules.get(CONTAINER)
+    if not isinstance(found, Modules):
+        raise fail("detached", "nothing is attached to this host")
+    return found

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from peftref.compile.attach import attach as attach
     from peftref.compile.attach import set_active as set_active
     from peftref.compile.attached import Attached as Attached
+    from peftref.compile.restore import restore as restore
     from peftref.design.load import load as load
     from peftref.design.technique import Technique as Technique
     from peftref.host.resolve import resolve as resolve
@@ -26,6 +27,7 @@ _HOME = {
     "attach": "compile.attach",
     "load": "design.load",
     "resolve": "host.resolve",
+    "restore": "compile.restore",
     "set_active": "compile.attach",
 }
 

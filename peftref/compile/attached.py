@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from peftref.compile.module import Inserted
-from peftref.compile.modules import Modules, container
+from peftref.compile.modules import CONTAINER, Modules, container
 from peftref.design.technique import Technique
 from peftref.problem import fail
+from peftref.state.fingerprint import Fingerprint, fingerprint
+from peftref.state.saved import write_saved
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -66,3 +69,45 @@ class Attached:
         del modules._modules[self.name]
         if not modules.inserted():
             modules.clear(self.model)
+
+    def save(self, folder: str | Path) -> Path:
+        """Saves the technique with its tensors, settings and the host's fingerprint, and whatever else of the host is trained now.
+
+        A task head that learns beside the technique is saved with it. Returns the folder, which appears whole or not at all.
+        Raises PeftrefError `save-place`.
+        """
+        tensors: dict[str, Tensor] = {f"leaves.{copy.name}": self.module.leaf(copy.name) for copy in self.module.copies}
+        tuned = self.modules.tuned.get(self.name)
+        trained = dict(tuned.values(self.model)) if tuned else {}
+        others = {name for each in self.modules.tuned.values() for name in each.names}
+        for name, parameter in own_parameters(self.model):
+            if parameter.requires_grad and name not in others:
+                trained[name] = parameter
+        tensors |= {saved_name(self.model, name): value for name, value in trained.items()}
+        return write_saved(folder, self.technique, tensors, host_fingerprint(self.model))
+
+
+def own_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The host's own parameters by name, without what is attached to it."""
+    return ((name, each) for name, each in model.named_parameters() if CONTAINER not in name.split("."))
+
+
+def saved_name(model: nn.Module, name: str) -> str:
+    """The name under which a parameter of the host is saved: the same for a backbone and for the backbone within a task model.
+
+    >>> saved_name(nn.Linear(1, 1), "weight")
+    'host.weight'
+    """
+    base = getattr(model, "base_model_prefix", "")
+    inner = bool(base) and isinstance(getattr(model, base, None), nn.Module)
+    if inner and name.startswith(f"{base}."):
+        return f"host.{name.removeprefix(base + '.')}"
+    return f"head.{name}" if inner else f"host.{name}"
+
+
+def host_fingerprint(model: PreTrainedModel) -> Fingerprint:
+    """The fingerprint of a host as it is without what is attached to it."""
+    modules = container(model)
+    original = {name: tuned.aside[name] for tuned in modules.tuned.values() if tuned.inside for name in tuned.names}
+    backbone = {saved_name(model, name): original.get(name, parameter) for name, parameter in own_parameters(model)}
+    return fingerprint(modules.host, [(name, each) for name, each in backbone.items() if name.startswith("host.")])

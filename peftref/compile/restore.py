@@ -1,0 +1,97 @@
+"""A saved module brought onto a host again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from peftref.compile.attach import attach
+from peftref.compile.attached import Attached, host_fingerprint, own_parameters, saved_name
+from peftref.compile.tuned import Tuned
+from peftref.problem import PeftrefError, Problem, fail
+from peftref.state.saved import Saved, read_saved
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def restore(
+    model: PreTrainedModel, folder: str | Path, name: str = "default", *, other_weights: bool = False
+) -> Attached:
+    """Attaches a saved module to a host that fits it. other_weights: also where the host's weights are not those it was trained on.
+
+    Raises PeftrefError `host-differs` for another architecture, other sizes or other weights, `saved-missing`, `saved-damaged`,
+    `saved-version`, and what `attach` raises; the host is then untouched.
+
+    >>> import tempfile
+    >>> from transformers import LlamaConfig, LlamaModel
+    >>> from peftref.design.load import load
+    >>> tiny = LlamaModel(LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=64))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     attached = attach(tiny, load("lora", r=2))
+    ...     place = attached.save(f"{folder}/mine")
+    ...     attached.detach()
+    ...     restore(tiny, place).technique.settings["r"]
+    2
+    """
+    saved = read_saved(folder)
+    attached = attach(model, saved.technique, name)
+    try:
+        _check(attached, saved, other_weights)
+        _fill(attached, saved)
+    except Exception:
+        attached.detach()
+        raise
+    return attached
+
+
+def _check(attached: Attached, saved: Saved, other_weights: bool) -> None:
+    here, there = host_fingerprint(attached.model), saved.record.host
+    problems = []
+    if here.architecture != there.architecture:
+        text = f"it was trained on {there.name} ({there.model_type}), and this host is {here.name} ({here.model_type}) of other sizes or slots"
+        raise fail("host-differs", text)
+    if here.weights != there.weights and not other_weights:
+        text = f"it was trained on {there.name} with other weights than this host has"
+        problems.append(Problem("host-differs", text, hint="restore(..., other_weights=True) takes it all the same"))
+    wanted = {f"leaves.{copy.name}": copy.shape for copy in attached.module.copies}
+    given = {key: tuple(value.shape) for key, value in saved.tensors.items() if key.startswith("leaves.")}
+    for key in sorted(wanted.keys() | given.keys()):
+        if wanted.get(key) != given.get(key):
+            text = (
+                f"{key} is {given.get(key, 'not there')} in the file, and {wanted.get(key, 'not wanted')} on this host"
+            )
+            problems.append(Problem("saved-damaged", text))
+    if problems:
+        raise PeftrefError(problems)
+
+
+@torch.no_grad()
+def _fill(attached: Attached, saved: Saved) -> None:
+    model, module = attached.model, attached.module
+    for copy in module.copies:
+        leaf = module.leaf(copy.name)
+        leaf.copy_(saved.tensors[f"leaves.{copy.name}"])
+    known = {saved_name(model, key): key for key, _ in own_parameters(model)}
+    trained = {key: value for key, value in saved.tensors.items() if not key.startswith("leaves.")}
+    names = tuple(known[key] for key in trained if key in known)
+    for key, value in trained.items():
+        if key not in known and key.startswith("host."):
+            raise fail("host-differs", f"this host has no parameter {key.removeprefix('host.')}")
+        if key in known and model.get_parameter(known[key]).shape != value.shape:
+            raise fail(
+                "host-differs", f"{known[key]} is {list(value.shape)} in the file, and of another shape on this host"
+            )
+    if not names:
+        return
+    modules = attached.modules
+    modules.active = tuple(each for each in modules.active if each != attached.name)
+    modules.settle(model)
+    tuned = modules.tuned[attached.name] = Tuned(model, names)
+    for key, value in trained.items():
+        if key in known:
+            tuned.aside[known[key]] = value.to(tuned.aside[known[key]].dtype)
+    modules.active = (attached.name,)
+    modules.settle(model)

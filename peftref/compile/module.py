@@ -80,7 +80,8 @@ class Inserted(nn.Module):
         runs = self.runs.setdefault(site.name, [])
         if source.mixes:
             given["context"] = Context(flow(site.stack), f"{self.name}.{site.name}.{len(runs)}")
-        runs.append(Run(cls(**given), source.reads, source.gives))
+        first = next((leaf for leaf in given.values() if isinstance(leaf, Tensor)), None)
+        runs.append(Run(cls(**given), source.reads, source.gives, first))
         self.sources.append(source)
 
     def leaf(self, name: str) -> nn.Parameter:

@@ -14,18 +14,25 @@ from peftref.host.site import Site
 class Run:
     """The module of a technique at a site, called with the quantities that it reads."""
 
-    def __init__(self, forward: nn.Module, reads: tuple[str, ...], gives: tuple[str, ...]) -> None:
+    def __init__(
+        self, forward: nn.Module, reads: tuple[str, ...], gives: tuple[str, ...], leaf: Tensor | None = None
+    ) -> None:
         self.forward = forward
         self.reads = reads
         self.gives = gives
-        self.dtype = next((p.dtype for p in forward.parameters() if p.dtype.is_floating_point), None)
+        self.leaf = leaf
 
     def __call__(self, site: Site, module: nn.Module, **known: Any) -> dict[str, Tensor]:
         """The replaced quantities, in the host's own dtype."""
         values = [self._value(name, site, module, known) for name in self.reads]
-        dtype = next((value.dtype for value in values if isinstance(value, Tensor)), self.dtype)
-        if self.dtype is not None and self.dtype != dtype and not torch.is_autocast_enabled():
-            values = [value.to(self.dtype) for value in values]
+        own = None if self.leaf is None else self.leaf.dtype
+        dtype = next((value.dtype for value in values), own)
+        if (
+            own is not None
+            and own != dtype
+            and not torch.is_autocast_enabled(values[0].device.type if values else "cpu")
+        ):
+            values = [value.to(own) for value in values]
         result = self.forward(*values)
         given = result if isinstance(result, tuple) else (result,)
         return {name: value.to(dtype) for name, value in zip(self.gives, given, strict=True)}

@@ -78,9 +78,10 @@ def test_the_example_of_every_op_agrees_with_the_oracle(row, causal: bool) -> No
     slot = "attention.query" if " W" in f" {row.example}" or "(W" in row.example else "ffn"
     where = scope_at(slot, EXAMPLE_LEAVES, given_settings)
     numbers = {**given_settings, "d_model": 6, "d_in": 6, "d_out": 6}
-    values = random_values(where, numbers, given_settings)
+    sizes = {name: int(value) for name, value in numbers.items() if isinstance(value, int)}
+    values = random_values(where, sizes, given_settings)
     expr = parse_expression(row.example)
     expected = Oracle(where, values, causal).evaluate(expr)
     got = run(expr, where, values, numbers, causal=causal)
     np.testing.assert_allclose(got, np.broadcast_to(expected, got.shape), atol=1e-9)
-    assert where.kind(expr).evaluate(numbers) == expected.shape[-len(where.kind(expr).dims) or expected.ndim :]
+    assert where.kind(expr).evaluate(sizes) == expected.shape[-len(where.kind(expr).dims) or expected.ndim :]

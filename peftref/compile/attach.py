@@ -16,7 +16,7 @@ from peftref.design.placement import placements
 from peftref.design.technique import Technique
 from peftref.host.resolve import resolve
 from peftref.host.site import Site
-from peftref.problem import fail, nearest
+from peftref.problem import PeftrefError, fail, nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -66,7 +66,8 @@ def set_active(model: PreTrainedModel, names: str | list[str] | tuple[str, ...],
     """Makes some attached techniques active: stacked, each on the result of the one before, or summed, each on the host alone.
 
     What is put in front of a sequence, or in front of keys and values, always follows one another in the order of the names.
-    Raises PeftrefError `detached` for a name that is not attached, `tuned-twice` where two train the same host parameter.
+    Raises PeftrefError `detached` for a name that is not attached, `tuned-twice` where two train the same host parameter, and
+    `merge-order` where a merged one would act after one that is not.
     """
     modules = container(model)
     wanted = (names,) if isinstance(names, str) else tuple(names)
@@ -74,8 +75,13 @@ def set_active(model: PreTrainedModel, names: str | list[str] | tuple[str, ...],
         if name not in modules.inserted():
             raise fail("detached", f"no technique named {name} is attached", hint=nearest(name, modules.inserted()))
     modules.refuse_overlap(wanted)
-    modules.active = wanted
-    modules.combine = combine
+    before = modules.active, modules.combine
+    modules.active, modules.combine = wanted, combine
+    try:
+        modules.refuse_order()
+    except PeftrefError:
+        modules.active, modules.combine = before
+        raise
     modules.settle(model)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from peftref.compile.core import CoreTap
 from peftref.compile.flow import Flow
+from peftref.compile.merge import merge_into
 from peftref.compile.module import Inserted
 from peftref.compile.run import Run
 from peftref.compile.stack import StackTap
@@ -37,6 +39,8 @@ class Modules(nn.Module):
         self.enabled = True
         self.combine: Combine = "stack"
         self.tuned: dict[str, Tuned] = {}
+        self.merged: tuple[str, ...] = ()
+        self.unmerged: dict[str, Tensor] = {}
         self.frozen: dict[str, bool] = {}
         self.held: dict[str, Tensor] = {}
         self.flows: dict[str, Flow] = {}
@@ -50,7 +54,8 @@ class Modules(nn.Module):
         """The runs that are active at a site."""
         if not self.enabled:
             return []
-        return [run for name in self.active for run in self._modules[name].at(site)]  # type: ignore[union-attr,operator]  # Inserted, all of them
+        acting = (name for name in self.active if name not in self.merged)
+        return [run for name in acting for run in self._modules[name].at(site)]  # type: ignore[union-attr,operator]  # Inserted, all of them
 
     def flow(self, stack: str) -> Flow:
         """What is known of the running call of a stack."""
@@ -74,15 +79,38 @@ class Modules(nn.Module):
         if mixes:
             self._stack(model, site.stack)
 
+    @torch.no_grad()
     def settle(self, model: nn.Module) -> None:
-        """Puts into the host the trained values of those techniques that act, and takes out those of the others."""
+        """Puts into the host the trained values and the merged changes of the techniques that act, and takes out the others'."""
         acting = set(self.active) if self.enabled else set()
+        for name, value in self.unmerged.items():
+            model.get_parameter(name).copy_(value)
+        self.unmerged.clear()
         for name, tuned in self.tuned.items():
             if name not in acting:
                 tuned.swap(model, inside=False)
         for name, tuned in self.tuned.items():
             if name in acting:
                 tuned.swap(model, inside=True)
+
+        def keep(name: str) -> None:
+            self.unmerged.setdefault(name, model.get_parameter(name).detach().to("cpu", copy=True))
+
+        for name in self.active:
+            if name in acting and name in self.merged:
+                merge_into(model, self.inserted()[name], keep)
+
+    def refuse_order(self) -> None:
+        """Raises PeftrefError `merge-order` where a merged technique would act after one that is not merged, at the same site."""
+        before: dict[str, str] = {}
+        for name in self.active:
+            sites = self.inserted()[name].runs
+            for site in sites:
+                if name in self.merged and site in before:
+                    text = f"{name} is merged, and {before[site]} acts before it at {site}"
+                    raise fail("merge-order", text, hint=f"merge {before[site]} first, or unmerge {name}")
+                if name not in self.merged:
+                    before.setdefault(site, name)
 
     def clear(self, model: nn.Module) -> None:
         """Takes everything off the host."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peftref.compile.rows import take
+from peftref.compile.rows import put, take
 from peftref.host.site import Site
 
 
@@ -56,3 +56,17 @@ def quantity(name: str, site: Site, module: nn.Module) -> Tensor:
     if not isinstance(bias, Tensor):
         return torch.zeros(site.sizes.get("d_out", weight.shape[0]), dtype=weight.dtype, device=weight.device)
     return bias if rows is None else take(bias, rows)
+
+
+@torch.no_grad()
+def put_quantity(name: str, site: Site, module: nn.Module, value: Tensor) -> None:
+    """Writes a quantity that the host's module owns, given in the reference layout; the rows of other slots stay."""
+    parameter = module.weight if name in ("W", "g", "E") else module.bias
+    assert isinstance(parameter, Tensor)
+    rows = site.ports["h"].rows if "h" in site.ports and site.kind == "linear" else None
+    if name == "W" and site.transposed:
+        parameter.copy_(value.T if rows is None else put(parameter, rows, value.T))
+    elif name == "W":
+        parameter.copy_(value if rows is None else put(parameter.T, rows, value.T).T)
+    else:
+        parameter.copy_(value if rows is None else put(parameter, rows, value))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from peftref.compile.emit import Emitter
 from peftref.design.insertion import Insertion
 from peftref.lang.check import Effect
 from peftref.lang.expr import Expr, names, walk
-from peftref.lang.scope import Leaf
+from peftref.lang.scope import Leaf, Scope
 from peftref.lang.show import show
 from peftref.rewrite.cost import Load, Meter
 from peftref.rewrite.optimise import Decision, optimise
@@ -54,17 +55,31 @@ def site_source(
     load: Load | None = None,
 ) -> SiteSource:
     """The class of an insertion at a slot, for sizes and settings as numbers."""
-    values = replacements(effect, lacks)
+    return value_source(
+        title, insertion, effect.scope, replacements(effect, lacks), numbers, labels=effect.labels, load=load
+    )
+
+
+def value_source(
+    title: str,
+    insertion: Insertion,
+    scope: Scope,
+    values: Mapping[str, Expr],
+    numbers: Mapping[str, int | float],
+    *,
+    labels: Mapping[Expr, str] = MappingProxyType({}),
+    load: Load | None = None,
+) -> SiteSource:
+    """The class that computes some values over the leaves of an insertion, each in its cheapest form."""
     leaves = insertion.leaves
-    quantities = [name for name, entry in effect.scope.entries.items() if entry.role == "quantity"]
+    quantities = [name for name, entry in scope.entries.items() if entry.role == "quantity"]
     learning = frozenset(
         [name for name, leaf in leaves.items() if leaf.trainable]
-        + [name for name in quantities if effect.scope.entries[name].kind.per != "none"]
+        + [name for name in quantities if scope.entries[name].kind.per != "none"]
     )
     base = load or Load()
-    meter = Meter(
-        effect.scope, {k: v for k, v in numbers.items() if isinstance(v, int)}, Load(base.tokens, base.length, learning)
-    )
+    sizes = {name: value for name, value in numbers.items() if isinstance(value, int)}
+    meter = Meter(scope, sizes, Load(base.tokens, base.length, learning))
     decisions: list[Decision] = []
     better: dict[str, Expr] = {}
     for name, value in values.items():
@@ -75,12 +90,8 @@ def site_source(
     own = tuple(name for name in leaves if name in read)
     tensors = {name: f"self.{name}" if _site(leaves[name]) else f"self.shared.{name}" for name in own}
     tensors |= {name: name.replace(".", "_") for name in used}
-    labels = {
-        expr: label
-        for expr, label in effect.labels.items()
-        if any(expr in set(walk(value)) for value in better.values())
-    }
-    emitter = Emitter(effect.scope, numbers, tensors, labels)
+    nodes = {node for value in better.values() for node in walk(value)}
+    emitter = Emitter(scope, numbers, tensors, {expr: label for expr, label in labels.items() if expr in nodes})
     results = emitter.block(list(better.values()))
     mixes = any("self.context" in line for line in (*emitter.lines, *results))
     text = _class(title, insertion, own, [tensors[name] for name in used], emitter.lines, results, better, mixes)

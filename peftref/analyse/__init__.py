@@ -1,0 +1,1 @@
+"""Facts derived from a technique: counts, typology, merge rules, identity at init, differences, costs. No torch."""

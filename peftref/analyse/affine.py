@@ -1,0 +1,161 @@
+"""Linearity: an expression as `M @ v + c` in the value that flows through a slot, or the part that keeps it from being so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from peftref.lang import einsum
+from peftref.lang.expr import Call, Expr, Name, Number, Text, call, names
+from peftref.lang.scope import Scope
+from peftref.lang.show import show
+
+
+class NotLinearError(Exception):
+    """The expression is not linear in its input: `where` is the smallest part that is not, `reason` says why."""
+
+    def __init__(self, where: Expr, reason: str) -> None:
+        super().__init__(f"{show(where)} {reason}")
+        self.where = where
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """`scale * I + M` times the input, plus a shift; a part that is zero is None.
+
+    scale: a number or a vector. matrix: [out, in]. shift: [out].
+    """
+
+    scale: Expr | None = None
+    matrix: Expr | None = None
+    shift: Expr | None = None
+
+    def __add__(self, other: Affine) -> Affine:
+        return Affine(_plus(self.scale, other.scale), _plus(self.matrix, other.matrix), _plus(self.shift, other.shift))
+
+    def scaled(self, factor: Expr, op: str = "mul") -> Affine:
+        """Every part times (or over) a number or a vector, which scales rows."""
+
+        def by(part: Expr | None) -> Expr | None:
+            if part is None or (op == "mul" and part == Number(1)):
+                return None if part is None else factor
+            return call("mul", factor, part) if op == "mul" else call("div", part, factor)
+
+        return Affine(by(self.scale), by(self.matrix), by(self.shift))
+
+    def through(self, left: Expr, scope: Scope) -> Affine:
+        """A matrix applied to it."""
+        direct = None if self.scale is None else _after(left, self.scale, scope)
+        product = None if self.matrix is None else call("matmul", left, self.matrix)
+        shift = None if self.shift is None else call("matmul", left, self.shift)
+        return Affine(None, _plus(direct, product), shift)
+
+
+INPUT = Affine(scale=Number(1))
+
+
+def affine(expr: Expr, known: Mapping[str, Affine], blocked: Mapping[str, str], scope: Scope) -> Affine:
+    """An expression as an affine map. known: the affine maps that names stand for; blocked: names that may not be read, and why.
+
+    Raises NotLinearError.
+
+    >>> from peftref.lang.parse import parse_expression
+    >>> from peftref.lang.scope import Leaf, scope_at
+    >>> from peftref.lang.size import parse_size
+    >>> scope = scope_at("ffn.up", {"A": Leaf("A", (parse_size("r"), parse_size("d_in")))}, {"r": 8, "s": 2.0})
+    >>> show(affine(parse_expression("s * A @ x"), {"x": INPUT}, {}, scope).matrix)
+    's * A'
+    """
+    return _Reader(known, blocked, scope).read(expr)
+
+
+class _Reader:
+    def __init__(self, known: Mapping[str, Affine], blocked: Mapping[str, str], scope: Scope) -> None:
+        self.known = known
+        self.blocked = blocked
+        self.scope = scope
+
+    def depends(self, expr: Expr) -> bool:
+        return bool(names(expr) & (self.known.keys() | self.blocked.keys()))
+
+    def read(self, expr: Expr) -> Affine:
+        if isinstance(expr, Name):
+            if expr.name in self.blocked:
+                raise NotLinearError(expr, self.blocked[expr.name])
+            return self.known.get(expr.name, Affine(shift=expr))
+        if not self.depends(expr):
+            return Affine(shift=expr)
+        assert isinstance(expr, Call)
+        args = [arg for arg in expr.args if not isinstance(arg, Text)]
+        match expr.op, args:
+            case "add", (left, right):
+                return self.read(left) + self.read(right)
+            case "sub", (left, right):
+                return self.read(left) + self.read(right).scaled(Number(-1))
+            case "neg", (inner,):
+                return self.read(inner).scaled(Number(-1))
+            case "mul", (left, right) if not self.depends(left):
+                return self.read(right).scaled(left)
+            case "mul", (left, right) if not self.depends(right):
+                return self.read(left).scaled(right)
+            case "div", (left, right) if not self.depends(right):
+                return self.read(left).scaled(right, "div")
+            case "matmul", (left, right) if not self.depends(left):
+                return self.read(right).through(left, self.scope)
+            case (("dropout" | "stop_gradient"), (inner, *_)):
+                return self.read(inner)
+            case "part", (inner, index, count):
+                return self._part(self.read(inner), expr, index, count)
+            case "einsum", _:
+                return self._einsum(expr)
+        for arg in args:
+            if self.depends(arg):
+                self.read(arg)
+        reads = sorted(names(expr) & self.known.keys())
+        raise NotLinearError(expr, f"is not linear in {' and '.join(reads)}")
+
+    def _part(self, whole: Affine, expr: Call, index: Expr, count: Expr) -> Affine:
+        if whole.scale is not None:
+            raise NotLinearError(expr, "takes a part of the input itself")
+        cut = [None if part is None else call("part", part, index, count) for part in (whole.matrix, whole.shift)]
+        return Affine(None, *cut)
+
+    def _einsum(self, expr: Call) -> Affine:
+        text, *args = expr.args
+        assert isinstance(text, Text)
+        pattern = einsum.parse_pattern(text.value)
+        moving = [i for i, arg in enumerate(args) if self.depends(arg)]
+        if len(moving) != 1 or len(pattern.operands[moving[0]]) != 1:
+            raise NotLinearError(expr, "is a contraction of several values that depend on the input")
+        at = moving[0]
+        inner = self.read(args[at])
+        axis = pattern.operands[at][0]
+        result = Affine()
+        others = [(axes, arg) for i, (axes, arg) in enumerate(zip(pattern.operands, args, strict=True)) if i != at]
+        if inner.scale is not None:
+            if inner.scale != Number(1) or set(axis) & {index for each in pattern.result for index in each}:
+                raise NotLinearError(expr, "scales the input within a contraction")
+            made = einsum.Pattern(tuple(axes for axes, _ in others), (*pattern.result, axis))
+            result += Affine(matrix=Call("einsum", (Text(made.show()), *(arg for _, arg in others)), expr.options))
+        fresh = next(f"z{i}" for i in range(99) if f"z{i}" not in pattern.indices())
+        for name, value, more in (("matrix", inner.matrix, ((fresh,),)), ("shift", inner.shift, ())):
+            if value is not None:
+                operands = [(*axes, *more) if i == at else axes for i, axes in enumerate(pattern.operands)]
+                made = einsum.Pattern(tuple(operands), (*pattern.result, *more))
+                filled = [value if i == at else arg for i, arg in enumerate(args)]
+                result += Affine(**{name: Call("einsum", (Text(made.show()), *filled), expr.options)})
+        return result
+
+
+def _plus(one: Expr | None, other: Expr | None) -> Expr | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return call("add", one, other)
+
+
+def _after(left: Expr, scale: Expr, scope: Scope) -> Expr:
+    """A matrix times a scaled identity: by its columns where the scale is a vector."""
+    if scale == Number(1):
+        return left
+    return call("matmul", left, call("diag", scale)) if scope.kind(scale).dims else call("mul", scale, left)

@@ -1,0 +1,34 @@
+"""The parts of an equation that are the same for every input: what is left to store when training is over."""
+
+from __future__ import annotations
+
+from peftref.lang.expr import Call, Expr, Name, Text
+from peftref.lang.scope import Scope
+
+
+def depends(expr: Expr, scope: Scope) -> bool:
+    """Whether a value depends on a quantity of the host.
+
+    >>> from peftref.lang.parse import parse_expression
+    >>> from peftref.lang.scope import scope_at
+    >>> depends(parse_expression("2 * h"), scope_at("ffn", {}, {}))
+    True
+    """
+    match expr:
+        case Name(name):
+            entry = scope.entry(name)
+            return entry is None or entry.role == "quantity"
+        case Call(_, args):
+            return any(depends(arg, scope) for arg in args)
+    return False
+
+
+def constants(expr: Expr, scope: Scope) -> list[Expr]:
+    """The largest parts that depend on leaves and settings alone, each once, in their order."""
+    if not depends(expr, scope):
+        return [] if isinstance(expr, Text) else [expr]
+    found: dict[Expr, None] = {}
+    if isinstance(expr, Call):
+        for arg in expr.args:
+            found.update(dict.fromkeys(constants(arg, scope)))
+    return list(found)

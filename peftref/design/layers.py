@@ -24,6 +24,11 @@ class Layers:
     listed: tuple[int, ...] = ()
     count: int | str = 0
 
+    def __str__(self) -> str:
+        if self.rule == "all":
+            return "all"
+        return ", ".join(str(layer) for layer in self.listed) if self.rule == "list" else f"{self.rule} {self.count}"
+
     def settings(self) -> frozenset[str]:
         """The settings that the choice reads."""
         return frozenset({self.count} if isinstance(self.count, str) else ())

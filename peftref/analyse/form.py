@@ -1,0 +1,99 @@
+"""How a replaced quantity meets its old value: what is added, put beside it or scaled by what, and what that reads.
+
+Every equation at a linear slot is looked at as what it does to the output, so that `W' = W + B @ A` and `h' = h + B @ A @ x` are
+one technique.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from peftref.analyse.constant import depends
+from peftref.lang.check import Effect
+from peftref.lang.expr import Call, Expr, Name, Number, names
+from peftref.rewrite.optimise import simplify
+from peftref.rewrite.output import addends, output, total
+
+Integration = Literal[
+    "concatenation", "direct addition", "scaled addition", "gated addition", "rescaling", "replacement"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One replaced quantity: how its new value meets the old one, and the part that is new.
+
+    new: what is added or put in front, or the factor of a rescaling. factor: the number, vector or gate in front of it.
+    """
+
+    quantity: str
+    value: Expr
+    integration: Integration
+    new: Expr
+    factor: Expr | None = None
+
+
+def replaced(effect: Effect) -> dict[str, Expr]:
+    """The replaced quantities of an effect; at a linear slot, the output."""
+    values = {name: simplify(value) for name, value in effect.values.items()}
+    if effect.kind == "linear" and not set(values) <= {"b"}:
+        return {"h": simplify(output(values))}
+    return values
+
+
+def forms(effect: Effect, leaves: frozenset[str]) -> Iterator[Form]:
+    """The form of every replaced quantity. leaves: the names that the technique trains or adds."""
+    for name, value in replaced(effect).items():
+        yield _form(name, value, effect, leaves)
+
+
+def _form(name: str, value: Expr, effect: Effect, leaves: frozenset[str]) -> Form:
+    if isinstance(value, Call) and value.op == "concat" and Name(name) in value.args:
+        rest = [arg for arg in value.args if arg != Name(name)]
+        return Form(name, value, "concatenation", rest[0])
+    terms = addends(value)
+    if Name(name) in terms:
+        others = list(terms)
+        others.remove(Name(name))
+        new = total(tuple(others))
+        scaled = _scaled(new, name)
+        if scaled is not None:
+            return Form(name, value, "rescaling", scaled)
+        factor = _factor(others[0]) if len(others) == 1 else None
+        return Form(name, value, _addition(factor, effect, leaves), new, factor)
+    scaled = _scaled(value, name)
+    if scaled is not None:
+        return Form(name, value, "rescaling", scaled)
+    return Form(name, value, "replacement", value)
+
+
+def _scaled(value: Expr, name: str) -> Expr | None:
+    """The factor of an elementwise product with the old value itself."""
+    if isinstance(value, Call) and value.op == "mul" and Name(name) in value.args:
+        factor = value.args[1] if value.args[0] == Name(name) else value.args[0]
+        return None if name in names(factor) else factor
+    return None
+
+
+def _factor(term: Expr) -> Expr | None:
+    """The leftmost factor of a product that is no matrix product's own: the scale in `s * B @ A @ x`, the gate in `g * a`."""
+    while isinstance(term, Call):
+        if term.op == "neg" or term.op == "matmul":
+            term = term.args[0]
+        elif term.op == "mul":
+            return term.args[0]
+        else:
+            return None
+    return None
+
+
+def _addition(factor: Expr | None, effect: Effect, leaves: frozenset[str]) -> Integration:
+    if factor is None or factor == Number(1):
+        return "direct addition"
+    if depends(factor, effect.scope):
+        return "gated addition"
+    if names(factor) & leaves and not effect.scope.kind(factor).dims:
+        return "gated addition"
+    return "scaled addition"

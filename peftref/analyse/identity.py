@@ -1,0 +1,116 @@
+"""Whether a technique leaves its host as it is before it is trained, by the inits of its leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from peftref.analyse.form import replaced
+from peftref.design.inits import INITS
+from peftref.design.insertion import insertions
+from peftref.design.technique import Technique
+from peftref.lang.expr import Call, Expr, Name, Number, Text, rebuild
+from peftref.lang.ops import TABLE
+from peftref.lang.scope import Leaf
+from peftref.lang.show import show
+from peftref.rewrite.optimise import simplify
+
+SMALL = 0.05
+"""The largest standard deviation that a near identity starts from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """yes, near (zero but for small random leaves), no, or open (no law decides it); and the reason."""
+
+    answer: Literal["yes", "near", "no", "open"]
+    reason: str
+
+
+def identity(technique: Technique) -> Identity:
+    """Whether the technique computes what the host computes before it is trained.
+
+    >>> from peftref.design.load import load
+    >>> identity(load("lora")).answer, identity(load("houlsby")).answer, identity(load("prompt")).answer
+    ('yes', 'near', 'no')
+    """
+    answers: list[Identity] = []
+    for insertion in insertions(technique):
+        exact = {name: _start(leaf) for name, leaf in insertion.leaves.items()}
+        near = {
+            name: Number(0) if _small(leaf, technique) else value
+            for (name, leaf), value in zip(insertion.leaves.items(), exact.values(), strict=True)
+        }
+        for effect in insertion.effects.values():
+            for quantity, value in replaced(effect).items():
+                answers.append(_answer(quantity, value, exact, near))
+    order = ("no", "open", "near", "yes")
+    if not answers:
+        return Identity("yes", "nothing is added to the host")
+    return min(answers, key=lambda each: order.index(each.answer))
+
+
+def _answer(quantity: str, value: Expr, exact: Mapping[str, Expr], near: Mapping[str, Expr]) -> Identity:
+    if any(isinstance(node, Call) and node.op == "concat" for node in [value]):
+        return Identity("no", f"{show(value)} is longer than {quantity} from the start")
+    start = _at(value, exact)
+    zeros = [name for name, leaf in exact.items() if leaf == Number(0)]
+    ones = [name for name, leaf in exact.items() if leaf == Number(1)]
+    why = " and ".join(
+        [
+            f"{', '.join(group)} {'starts' if len(group) == 1 else 'start'} at {word}"
+            for group, word in ((zeros, "zero"), (ones, "one"))
+            if group
+        ]
+    )
+    if start == Name(quantity):
+        return Identity("yes", f"{why or 'nothing changes it'}, so {quantity}' = {quantity}")
+    if _at(value, near) == Name(quantity):
+        small = [name for name, leaf in near.items() if leaf == Number(0) and exact[name] != Number(0)]
+        return Identity(
+            "near", f"{', '.join(small)} {'starts' if len(small) == 1 else 'start'} at small random numbers"
+        )
+    undecided = [
+        node for node in _calls(start) if node.op in ("norm", "norm_rows", "norm_cols", "qr", "inverse", "layer_norm")
+    ]
+    return Identity("open" if undecided else "no", f"{quantity}' = {show(start)} at the start")
+
+
+def _calls(expr: Expr) -> list[Call]:
+    if not isinstance(expr, Call):
+        return []
+    return [expr, *(node for arg in expr.args for node in _calls(arg))]
+
+
+def _start(leaf: Leaf) -> Expr:
+    row = INITS[leaf.init]
+    arguments = dict(leaf.init_args)
+    if row.exact == "zeros" or (leaf.init == "constant" and arguments.get("value") == 0):
+        return Number(0)
+    if row.exact == "ones" or (leaf.init == "constant" and arguments.get("value") == 1):
+        return Number(1)
+    return Name(leaf.name)
+
+
+def _small(leaf: Leaf, technique: Technique) -> bool:
+    arguments = dict(leaf.init_args)
+    spread = arguments.get("std", arguments.get("bound"))
+    if isinstance(spread, str):
+        spread = technique.settings.get(spread)
+    return INITS[leaf.init].random and isinstance(spread, int | float) and spread <= SMALL
+
+
+def _at(expr: Expr, start: Mapping[str, Expr]) -> Expr:
+    """The expression with the leaves at their first values, and everything gone that is zero with them."""
+    if isinstance(expr, Name):
+        return start.get(expr.name, expr)
+    if not isinstance(expr, Call):
+        return expr
+    made = rebuild(expr, lambda child: _at(child, start))
+    if not isinstance(made, Call):
+        return made
+    operands = [arg for arg in made.args if not isinstance(arg, Text)]
+    if any(i in TABLE[made.op].vanishes and arg == Number(0) for i, arg in enumerate(operands)):
+        return Number(0)
+    return simplify(made)

@@ -1,0 +1,318 @@
+"""The main job: train techniques on a host for a task, alike and with tuned learning rates; evaluate, measure, and keep every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peftref.analyse.count import count
+from peftref.bench.attached import Attach
+from peftref.bench.budget import fit_budget, parse_budget
+from peftref.bench.machine import pick_device, pin_threads
+from peftref.bench.measure import Gauge
+from peftref.bench.offline.grammar import task_rows
+from peftref.bench.offline.host import offline_host
+from peftref.bench.plan import DataFacts, Entry, HostFacts, Run, Schedule, Study, choose_lr, digest
+from peftref.bench.progress import Progress, progress
+from peftref.bench.run import Workbench, execute
+from peftref.bench.store import Store
+from peftref.bench.timing import Batch
+from peftref.compile.attach import attach
+from peftref.design.load import load
+from peftref.design.technique import Technique
+from peftref.host.host import Host
+from peftref.host.resolve import resolve
+from peftref.problem import PeftrefError, Problem, fail
+from peftref.train.classifier import Classifier, load_classifier, load_config
+from peftref.train.data import Encoded, encode, order
+from peftref.train.read import read_task
+from peftref.train.rows import Dataset
+from peftref.train.task import Task, load_task
+from peftref.train.tokenizer import load_tokenizer
+
+FOUNDING = (
+    "prompt", "prefix", "prefix_mlp", "lora", "houlsby", "pfeiffer", "tiny_attention", "compacter", "ia3", "bitfit",
+    "layernorm", "full", "head",
+)  # fmt: skip
+"""What is compared where nothing is named."""
+
+LRS = (3e-4, 1e-3, 3e-3, 1e-2)
+GENERATORS = {"grammar": task_rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished study: its plan, the folder of its records, and the records of its final runs by technique label."""
+
+    study: Study
+    folder: Path
+    finals: Mapping[str, tuple[dict[str, Any], ...]]
+
+
+def compare(
+    techniques: Sequence[str | Technique] = FOUNDING,
+    *,
+    host: Any = None,
+    task: str | Task | None = None,
+    data: str | Path | None = None,
+    seeds: int = 3,
+    steps: int = 300,
+    budget: str | None = None,
+    lrs: Sequence[float] = LRS,
+    batch_size: int = 32,
+    out: str | Path | None = None,
+    device: str | None = None,
+    measured: bool = True,
+    show: bool = True,
+) -> Result:
+    """Compares techniques on a host and a task, and keeps one record per run in a folder; the same call goes on where it stopped.
+
+    host: a folder, a hub name, a config or a live model; without one, the offline host. task: a task's name, `data` a folder or
+    file that goes before the task's own source; without a host and data, the offline task. seeds: runs per technique. steps:
+    optimizer steps of a run; each learning rate is tried for a third of them. budget: `0.5%` of the host or a number of trained
+    parameters that every technique is sized to. measured: also time, FLOPs and memory. show: progress on the terminal.
+    Raises PeftrefError with everything that is wrong before anything is trained.
+    """
+    chosen = _techniques(techniques)
+    where = pick_device(device)
+    pin_threads()
+    with progress(show) as bar:
+        source = _host(host, task, data, bar)
+        wanted = _task(task, data, offline=host is None and data is None)
+        rows = read_task(wanted, Path(data) if data is not None else None, GENERATORS)
+        classifier, tokenizer = _classifier(source, rows, host)
+        there = resolve(classifier.model)
+        entries = {entry.label: (entry, technique) for entry, technique in _entries(chosen, there, budget)}
+        study = Study(
+            techniques=tuple(entry for entry, _ in entries.values()),
+            host=_host_facts(source, there, classifier),
+            data=_data_facts(wanted, rows),
+            seeds=tuple(range(seeds)),
+            lrs=tuple(sorted(lrs)),
+            schedule=Schedule(
+                steps=steps,
+                tune_steps=max(1, steps // 3),
+                batch_size=batch_size,
+                eval_every=max(1, steps // 6),
+            ),
+            notes=(*rows.notes, *([tokenizer.note] if tokenizer.note else [])),
+        )
+        store = Store(Path(out) if out is not None else Path("peftref-runs") / study.id)
+        store.prepare()
+        with store.locked():
+            store.write_plan(study.model_dump(mode="json"))
+            splits = {
+                split: encode(rows.split(split), tokenizer, wanted.max_length) for split in ("train", "dev", "test")
+            }
+            bench = _bench(classifier, study, splits, where, measured)
+            bar.start(study.steps(), f"{len(entries)} techniques on {study.host.name}, {rows.name}: {store.folder}")
+            finals = {
+                label: _technique(study, entry, technique, bench, store, bar)
+                for label, (entry, technique) in entries.items()
+            }
+    return Result(study, store.folder, finals)
+
+
+def _technique(
+    study: Study, entry: Entry, technique: Technique, bench: Workbench, store: Store, bar: Progress
+) -> tuple[dict[str, Any], ...]:
+    """All runs of one technique: the learning rates on the first seed, then every seed at the best of them."""
+    lr: float | None = study.lrs[0]
+    tuning = [_run(run, entry, technique, bench, store, bar) for run in study.tuning(entry)]
+    if tuning:
+        lr = choose_lr(study.lrs, tuning)
+    if lr is None:
+        bar.skip(study.schedule.steps * len(study.seeds))
+        return tuple(tuning[:1])
+    return tuple(_run(run, entry, technique, bench, store, bar) for run in study.final(entry, lr))
+
+
+def _run(run: Run, entry: Entry, technique: Technique, bench: Workbench, store: Store, bar: Progress) -> dict[str, Any]:
+    known = store.read(run.id)
+    if known is not None and known["status"] != "failed":
+        bar.skip(run.steps)
+        return known
+    with bar.run(f"{entry.label} lr {run.lr:g} seed {run.seed} ({run.stage})", run.steps) as tick:
+        record = execute(run, entry, technique, bench, tick)
+    store.write(run.id, record)
+    return record
+
+
+def _techniques(wanted: Sequence[str | Technique]) -> list[Technique]:
+    """The techniques of names such as `lora` or `lora:r=4,alpha=8`; all problems at once."""
+    found: list[Technique] = []
+    problems: list[Problem] = []
+    if not wanted:
+        raise fail("nothing-to-compare", "no technique is given", hint="peftref list names them all")
+    for each in wanted:
+        try:
+            found.append(each if isinstance(each, Technique) else with_text_settings(each))
+        except PeftrefError as error:
+            problems += error.problems
+    if problems:
+        raise PeftrefError(problems)
+    return found
+
+
+def with_text_settings(text: str) -> Technique:
+    """A technique with settings behind a colon.
+
+    >>> with_text_settings("lora:r=4,alpha=8").settings["r"]
+    4
+    """
+    name, colon, rest = text.partition(":")
+    if colon and not rest.startswith(("/", "\\")):
+        return load(name, **dict(read_setting(part) for part in rest.split(",") if part))
+    return load(text)
+
+
+def read_setting(text: str) -> tuple[str, bool | int | float | str]:
+    """A setting such as `r=16` as its name and value. Raises PeftrefError `bad-setting`.
+
+    >>> read_setting("alpha=0.5"), read_setting("gated=true")
+    (('alpha', 0.5), ('gated', True))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip().isidentifier():
+        raise fail("bad-setting", f"{text!r} is no setting", hint="write name=value, such as r=16")
+    word = value.strip()
+    if word in ("true", "false"):
+        return name.strip(), word == "true"
+    for kind in (int, float):
+        try:
+            return name.strip(), kind(word)
+        except ValueError:
+            continue
+    return name.strip(), word
+
+
+def _entries(chosen: Iterable[Technique], host: Host, budget: str | None) -> Iterable[tuple[Entry, Technique]]:
+    target = None if budget is None else parse_budget(budget, host.parameters)
+    labels: dict[str, int] = {}
+    for given in chosen:
+        technique, note = given, None
+        if target is not None:
+            fit = fit_budget(
+                given, given.budget_setting(), target, _resized(given), lambda sized: count(sized, host).trained
+            )
+            technique, note = fit.technique, fit.note
+        counts = count(technique, host)
+        labels[technique.name] = labels.get(technique.name, 0) + 1
+        many = labels[technique.name]
+        yield (
+            Entry(
+                label=technique.name if many == 1 else f"{technique.name} ({many})",
+                name=technique.name,
+                title=technique.title,
+                settings=dict(technique.settings),
+                definition=digest(technique.to_yaml()),
+                trained=counts.trained,
+                stored=counts.stored,
+                inference=counts.inference,
+                formula=counts.formula,
+                share=counts.share,
+                budget=note,
+            ),
+            technique,
+        )
+
+
+def _resized(technique: Technique) -> Callable[[str, int], Technique]:
+    return lambda setting, value: technique.with_settings(**{setting: value})
+
+
+def _host(host: Any, task: object, data: object, bar: Progress) -> Any:
+    if host is not None:
+        return str(host) if isinstance(host, Path) else host
+    if data is not None:
+        raise fail(
+            "no-host",
+            "data is given, but no host",
+            hint="give --host FOLDER_OR_NAME, or neither for the offline default",
+        )
+    with bar.task("pretraining the offline host (first use only)") as tick:
+        return str(offline_host(tick=tick))
+
+
+def _task(task: str | Task | None, data: str | Path | None, *, offline: bool) -> Task:
+    if isinstance(task, Task):
+        return task
+    if task is not None:
+        return load_task(task)
+    if offline:
+        return load_task("grammar")
+    raise fail("no-task", "no task is given", hint="give --task, for example --task sst2")
+
+
+def _classifier(source: Any, rows: Dataset, host: Any) -> tuple[Classifier, Any]:
+    if isinstance(source, str):
+        config = load_config(source)
+        tokenizer = load_tokenizer(source, config)
+    else:
+        config = getattr(source, "config", source)
+        name = str(getattr(config, "_name_or_path", "") or "")
+        if not name:
+            raise fail(
+                "no-tokenizer",
+                "a live host needs a tokenizer",
+                hint="give the folder or the hub name it was loaded from",
+            )
+        tokenizer = load_tokenizer(name, config)
+    return load_classifier(source, len(rows.labels), tokenizer.pad_id), tokenizer
+
+
+def _host_facts(source: Any, host: Host, classifier: Classifier) -> HostFacts:
+    return HostFacts(
+        name=Path(source).name if isinstance(source, str) and Path(source).is_dir() else str(host.name),
+        model_type=host.model_type,
+        parameters=host.parameters,
+        head_parameters=sum(
+            parameter.numel() for name, parameter in classifier.model.named_parameters() if name in classifier.head
+        ),
+        fingerprint=classifier.fingerprint(),
+        random=classifier.random,
+    )
+
+
+def _data_facts(task: Task, rows: Dataset) -> DataFacts:
+    return DataFacts(
+        task=task.name,
+        title=task.title,
+        metric=task.metric,
+        selection=task.selection.metric,
+        labels=rows.labels,
+        rows=rows.sizes(),
+        max_length=task.max_length,
+        fingerprint=rows.fingerprint(),
+        notes=rows.notes,
+    )
+
+
+def _bench(
+    classifier: Classifier, study: Study, splits: Mapping[str, Encoded], device: str, measured: bool
+) -> Workbench:
+    attaching: Attach = _attach
+    gauge = None
+    if measured:
+        train = splits["train"]
+        batches: list[Batch] = [
+            train.batch(rows, device) for rows in order(len(train), study.schedule.batch_size, 4, 0)
+        ]
+        gauge = Gauge(classifier, device, batches, attaching)
+    return Workbench(
+        classifier=classifier,
+        host=study.host,
+        train=splits["train"],
+        dev=splits["dev"],
+        test=splits["test"],
+        device=device,
+        attach=attaching,
+        gauge=gauge,
+        measured_seed=study.seeds[0],
+    )
+
+
+def _attach(model: Any, technique: Any, *, seed: int = 0) -> Any:
+    return attach(model, technique, seed=seed)

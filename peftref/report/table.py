@@ -1,0 +1,200 @@
+"""One table, many forms: rich, Markdown, LaTeX, CSV, JSON and HTML from the same columns and rows."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: the key of its values, its heading, its unit, and how numbers are written.
+
+    digits: behind the point, None for as it is. better: which end is the better one, so that the best can be marked.
+    """
+
+    key: str
+    label: str
+    unit: str = ""
+    digits: int | None = None
+    better: Literal["high", "low"] | None = None
+
+    @property
+    def heading(self) -> str:
+        """The heading with its unit."""
+        return f"{self.label} [{self.unit}]" if self.unit else self.label
+
+    def text(self, value: Value) -> str:
+        """A value as text; nothing where there is none.
+
+        >>> Column("share", "share", "%", 2).text(0.26934), Column("n", "n").text(294912), Column("n", "n").text(None)
+        ('0.27', '294,912', '')
+        """
+        if value is None:
+            return ""
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, int):
+            return f"{value:,}"
+        if isinstance(value, float):
+            return f"{value:,.{self.digits}f}" if self.digits is not None else f"{value:g}"
+        return value
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows, with a title and notes below."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Mapping[str, Value], ...]
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+    def cells(self) -> list[list[str]]:
+        """Every row as texts."""
+        return [[column.text(row.get(column.key)) for column in self.columns] for row in self.rows]
+
+    def best(self, column: Column) -> set[int]:
+        """The rows that hold the best value of a column; several where they are equal, none where no end is better."""
+        values = {
+            i: value
+            for i, row in enumerate(self.rows)
+            if isinstance(value := row.get(column.key), int | float) and not isinstance(value, bool)
+        }
+        if column.better is None or not values:
+            return set()
+        top = max(values.values()) if column.better == "high" else min(values.values())
+        return {i for i, value in values.items() if value == top}
+
+    def numeric(self, column: Column) -> bool:
+        """Whether a column holds numbers, and is set to the right."""
+        values = [value for row in self.rows if (value := row.get(column.key)) is not None]
+        return bool(values) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def to_rich(table: Table) -> RichTable:
+    """The table for a terminal."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(title=table.title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for column in table.columns:
+        drawn.add_column(Text(column.heading), justify="right" if table.numeric(column) else "left", overflow="fold")
+    best = [table.best(column) for column in table.columns]
+    for i, cells in enumerate(table.cells()):
+        drawn.add_row(*(Text(cell, style="bold" if i in top else "") for cell, top in zip(cells, best, strict=True)))
+    return drawn
+
+
+def to_markdown(table: Table) -> str:
+    """The table as Markdown, best values in bold."""
+    lines = [f"| {' | '.join(_markdown(column.heading) for column in table.columns)} |"]
+    lines.append(f"| {' | '.join('---:' if table.numeric(column) else '---' for column in table.columns)} |")
+    best = [table.best(column) for column in table.columns]
+    for i, cells in enumerate(table.cells()):
+        shown = [
+            f"**{_markdown(cell)}**" if i in top else _markdown(cell) for cell, top in zip(cells, best, strict=True)
+        ]
+        lines.append(f"| {' | '.join(shown)} |")
+    title = [f"**{_markdown(table.title)}**", ""] if table.title else []
+    notes = ["", *(f"- {_markdown(note)}" for note in table.notes)] if table.notes else []
+    return "\n".join([*title, *lines, *notes]) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    """The table as LaTeX for the package booktabs."""
+    form = "".join("r" if table.numeric(column) else "l" for column in table.columns)
+    best = [table.best(column) for column in table.columns]
+    lines = [rf"\begin{{tabular}}{{{form}}}", r"\toprule"]
+    lines.append(" & ".join(_latex(column.heading) for column in table.columns) + r" \\")
+    lines.append(r"\midrule")
+    for i, cells in enumerate(table.cells()):
+        shown = [
+            rf"\textbf{{{_latex(cell)}}}" if i in top else _latex(cell) for cell, top in zip(cells, best, strict=True)
+        ]
+        lines.append(" & ".join(shown) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def to_csv(table: Table) -> str:
+    """The table as CSV with plain values, for programs."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(column.key for column in table.columns)
+    for row in table.rows:
+        writer.writerow(_plain(row.get(column.key)) for column in table.columns)
+    return text.getvalue()
+
+
+def to_json(table: Table) -> str:
+    """The rows as a JSON list of objects with plain values."""
+    rows = [{column.key: row.get(column.key) for column in table.columns} for row in table.rows]
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+
+
+def to_html(table: Table) -> str:
+    """The table as an HTML fragment."""
+    best = [table.best(column) for column in table.columns]
+    kinds = ["number" if table.numeric(column) else "text" for column in table.columns]
+    head = "".join(
+        f'<th scope="col" class="{kind}">{html.escape(column.heading)}</th>'
+        for column, kind in zip(table.columns, kinds, strict=True)
+    )
+    lines = ["<table>"]
+    if table.title:
+        lines.append(f"<caption>{html.escape(table.title)}</caption>")
+    lines.append(f"<thead><tr>{head}</tr></thead><tbody>")
+    for i, cells in enumerate(table.cells()):
+        drawn = [
+            f'<td class="{kind}{" best" if i in top else ""}">{html.escape(cell)}</td>'
+            for cell, kind, top in zip(cells, kinds, best, strict=True)
+        ]
+        lines.append(f"<tr>{''.join(drawn)}</tr>")
+    lines.append("</tbody></table>")
+    lines += [f'<p class="note">{html.escape(note)}</p>' for note in table.notes]
+    return "\n".join(lines) + "\n"
+
+
+WRITERS: Mapping[str, Callable[[Table], str]] = {
+    "md": to_markdown,
+    "latex": to_latex,
+    "csv": to_csv,
+    "json": to_json,
+    "html": to_html,
+}
+"""How a table is written as text, by the name of the form."""
+
+
+def rows_of(items: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Value], ...]:
+    """Rows from plain mappings."""
+    return tuple(dict(item) for item in items)
+
+
+def _plain(value: Value) -> str | int | float:
+    return "" if value is None else value
+
+
+def _markdown(text: str) -> str:
+    return "".join(f"\\{letter}" if letter in "\\|*_`<>[]#~" else letter for letter in text).replace("\n", " ")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "×": r"$\times$",
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text).replace("\n", " ")

@@ -66,6 +66,10 @@ class Store:
         """Write the plan of the study, as a record is written."""
         return _replace(self.folder / "plan.json", render(body))
 
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file into the study's folder, as a record is written."""
+        return _replace(self.folder / name, text)
+
     def read(self, name: str) -> dict[str, Any] | None:
         """A run's record; None where there is none, or where it was damaged and is now in quarantine."""
         return self._read(self.runs / f"{name}.json")

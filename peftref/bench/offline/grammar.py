@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 GOOD = (
     "fresh tasty warm polite quick clean quiet bright cheap sturdy funny clever gentle honest lively tender "
     "charming smooth elegant generous helpful splendid superb reliable"
-).split()  # noqa: SIM905 - a list of words reads best as a text
+).split()
 BAD = (
     "stale bland cold rude slow dirty noisy dim costly flimsy dull silly harsh false lifeless tough "
     "awful rough clumsy greedy useless dreadful shabby faulty"
-).split()  # noqa: SIM905 - a list of words reads best as a text
-TOPICS = "soup waiter room film song phone hotel garden coffee driver train book teacher lesson shop seat".split()  # noqa: SIM905 - as above
+).split()
+TOPICS = "soup waiter room film song phone hotel garden coffee driver train book teacher lesson shop seat".split()
 NEGATORS = ("not", "never", "hardly")
 DEGREES = ("very", "quite", "really", "rather")
 LIKED = ("loved", "enjoyed")

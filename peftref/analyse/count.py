@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -121,14 +122,17 @@ def _inference(technique: Technique, placed: Iterable[Placement], found: Iterabl
 
 
 def _terms(found: Iterable[Copy], host: Host) -> list[Size]:
+    several = _several(host)
+    known: dict[tuple[object, ...], Size] = {}
     terms = []
     for copy in found:
         if copy.leaf.trainable:
             site = copy.sites[0]
-            size = Size.of(1)
-            for dim in copy.dims:
-                size = size * dim.substitute(_roles(site, host.stack(site.stack), _several(host)))
-            terms.append((f"{site.slot} {copy.leaf.name}", size))
+            key = (site.slot, site.stack, tuple(site.sizes.items()), copy.dims)
+            if key not in known:
+                roles = _roles(site, host.stack(site.stack), several)
+                known[key] = math.prod((dim.substitute(roles) for dim in copy.dims), start=Size.of(1))
+            terms.append((f"{site.slot} {copy.leaf.name}", known[key]))
     return _gathered(terms, host)
 
 

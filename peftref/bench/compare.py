@@ -20,7 +20,7 @@ from peftref.bench.run import Workbench, execute
 from peftref.bench.store import Store
 from peftref.bench.timing import Batch
 from peftref.compile.attach import attach
-from peftref.design.load import load
+from peftref.design.given import given
 from peftref.design.technique import Technique
 from peftref.host.host import Host
 from peftref.host.resolve import resolve
@@ -148,7 +148,7 @@ def _techniques(wanted: Sequence[str | Technique]) -> list[Technique]:
         raise fail("nothing-to-compare", "no technique is given", hint="peftref list names them all")
     for each in wanted:
         try:
-            found.append(each if isinstance(each, Technique) else with_text_settings(each))
+            found.append(each if isinstance(each, Technique) else given(each))
         except PeftrefError as error:
             problems += error.problems
     if problems:
@@ -156,46 +156,14 @@ def _techniques(wanted: Sequence[str | Technique]) -> list[Technique]:
     return found
 
 
-def with_text_settings(text: str) -> Technique:
-    """A technique with settings behind a colon.
-
-    >>> with_text_settings("lora:r=4,alpha=8").settings["r"]
-    4
-    """
-    name, colon, rest = text.partition(":")
-    if colon and not rest.startswith(("/", "\\")):
-        return load(name, **dict(read_setting(part) for part in rest.split(",") if part))
-    return load(text)
-
-
-def read_setting(text: str) -> tuple[str, bool | int | float | str]:
-    """A setting such as `r=16` as its name and value. Raises PeftrefError `bad-setting`.
-
-    >>> read_setting("alpha=0.5"), read_setting("gated=true")
-    (('alpha', 0.5), ('gated', True))
-    """
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip().isidentifier():
-        raise fail("bad-setting", f"{text!r} is no setting", hint="write name=value, such as r=16")
-    word = value.strip()
-    if word in ("true", "false"):
-        return name.strip(), word == "true"
-    for kind in (int, float):
-        try:
-            return name.strip(), kind(word)
-        except ValueError:
-            continue
-    return name.strip(), word
-
-
 def _entries(chosen: Iterable[Technique], host: Host, budget: str | None) -> Iterable[tuple[Entry, Technique]]:
     target = None if budget is None else parse_budget(budget, host.parameters)
     labels: dict[str, int] = {}
-    for given in chosen:
-        technique, note = given, None
+    for each in chosen:
+        technique, note = each, None
         if target is not None:
             fit = fit_budget(
-                given, given.budget_setting(), target, _resized(given), lambda sized: count(sized, host).trained
+                each, each.budget_setting(), target, _resized(each), lambda sized: count(sized, host).trained
             )
             technique, note = fit.technique, fit.note
         counts = count(technique, host)

@@ -15,6 +15,9 @@ from peftref.lang.ops import TABLE
 from peftref.lang.scope import Scope
 from peftref.rewrite.optimise import simplify
 
+LONGEST = 72
+"""Letters of an expression beyond which it becomes a variable of its own."""
+
 
 @dataclass
 class Emitter:
@@ -58,7 +61,8 @@ class Emitter:
         if expr in self._done:
             return self._done[expr]
         source = self._source(expr)
-        if isinstance(expr, Call) and self.scope.kind(expr).dims and (self._uses[expr] > 1 or expr in self.labels):
+        named = self._uses[expr] > 1 or expr in self.labels or len(source) > LONGEST
+        if isinstance(expr, Call) and self.scope.kind(expr).dims and named:
             name = self.labels.get(expr, f"t{len(self._done) + 1}")
             self.lines.append(f"{name} = {source}")
             self._done[expr] = name

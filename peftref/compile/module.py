@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from peftref.compile import functions as op
 from peftref.compile.flow import Context, Flow
+from peftref.compile.module_name import class_name
 from peftref.compile.run import Run
 from peftref.compile.site_source import SiteSource, site_source
 from peftref.design.inits import INITS
@@ -70,7 +71,7 @@ class Inserted(nn.Module):
         values = numbers(site, self.technique.settings)
         key = (id(placement.insertion), site.slot, tuple(sorted(values.items())), site.lacks)
         if key not in classes:
-            title = "".join(part.title() for part in f"{self.technique.name}_{site.slot}".replace(".", "_").split("_"))
+            title = class_name(self.technique.name, site.slot)
             source = site_source(title, placement.insertion, placement.effect, values, lacks=site.lacks)
             classes[key] = (source, load_class(source))
         source, cls = classes[key]

@@ -1,0 +1,27 @@
+"""The command line: each command is a thin call of a public function. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command line and exits: 0 where all went well, 2 for the user's mistakes, 130 for an interrupt.
+
+    >>> main(["--version"])
+    Traceback (most recent call last):
+    ...
+    SystemExit: 0
+    """
+    from peftref.cli.app import app
+    from peftref.cli.output import failed, quiet_pipe
+
+    try:
+        code = app(list(arguments) if arguments is not None else None, standalone_mode=False)
+    except Exception as error:
+        code = failed(error)
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        code = 130
+    raise SystemExit(quiet_pipe(code if isinstance(code, int) else 0))

@@ -1,0 +1,57 @@
+"""Commands about techniques on hosts: what they count, where they stand, how they are computed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from peftref.cli.options import HostOption, Json, Name, Names, Settings
+from peftref.cli.output import as_json, lines, print_table, rich_print
+
+
+def count(names: Names, host: HostOption, settings: Settings = None, json: Json = False) -> None:
+    """Count what techniques train, store and need on a host, without building anything."""
+    from peftref.analyse.count import count as counted
+    from peftref.design.given import given
+    from peftref.report.typology import counts_json, counts_table
+
+    found = [counted(given(name, settings or ()), host) for name in names]
+    if json:
+        as_json([counts_json(each) for each in found])
+    else:
+        print_table(counts_table(found))
+
+
+def slots(host: HostOption, json: Json = False) -> None:
+    """Draw the reference architecture of a host: every slot, its module and sizes, and what the host lacks."""
+    from peftref.host.resolve import resolve
+    from peftref.report.slots import slots_rows, slots_view
+
+    found = resolve(host)
+    if json:
+        as_json(slots_rows(found))
+    else:
+        rich_print(slots_view(found))
+
+
+def explain(
+    technique: Name,
+    host: HostOption,
+    settings: Settings = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="samples in a batch")] = 8,
+    length: Annotated[int, typer.Option("--length", min=1, help="tokens in a sample")] = 64,
+    json: Json = False,
+) -> None:
+    """Explain how a technique is computed on a host: the form as written, the one chosen, the cost of each, and why."""
+    from dataclasses import asdict
+
+    from peftref.analyse.explain import explain as explained
+    from peftref.design.given import given
+    from peftref.report.technique import explanation_lines
+
+    found = explained(given(technique, settings or ()), host, batch=batch, length=length)
+    if json:
+        as_json(asdict(found))
+    else:
+        lines(explanation_lines(found))

@@ -1,0 +1,34 @@
+"""The torch code that is generated for a technique on a host, as text; torch itself is not needed to print it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from peftref.compile.module_name import class_name
+from peftref.compile.site_source import site_source
+from peftref.design.placement import numbers, placements
+from peftref.design.technique import Technique
+from peftref.host.resolve import resolve
+
+if TYPE_CHECKING:
+    from peftref.host.resolve import HostLike
+
+
+def code_of(technique: Technique, host: HostLike) -> str:
+    """Every distinct class that the technique becomes on a host, with the sites that it serves."""
+    there = resolve(host)
+    texts: dict[str, list[str]] = {}
+    for placement in placements(technique, there):
+        site = placement.site
+        source = site_source(
+            class_name(technique.name, site.slot), placement.insertion, placement.effect,
+            numbers(site, technique.settings), lacks=site.lacks,
+        )  # fmt: skip
+        texts.setdefault(source.text, []).append(site.name)
+    if not texts:
+        return f"# {technique.name} adds no module: it trains parameters of the host itself\n"
+    parts = []
+    for text, sites in texts.items():
+        where = sites[0] if len(sites) == 1 else f"{sites[0]} and {len(sites) - 1} more"
+        parts.append(f"# at {where}\n{text}")
+    return "\n\n".join(parts)

@@ -1,0 +1,116 @@
+"""A technique, an explanation and a difference as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from peftref.analyse.diff import Diff, Relative
+from peftref.analyse.explain import Explanation
+from peftref.analyse.merge import merge_rules
+from peftref.design.insertion import insertions
+from peftref.design.technique import Technique
+from peftref.lang.show import latex, show
+
+
+def technique_lines(technique: Technique) -> Iterator[str]:
+    """What a technique is: its source, settings, and for every insertion where it stands, its equation and its leaves."""
+    yield f"{technique.title} ({technique.name})"
+    if technique.about:
+        yield technique.about
+    source = technique.source
+    if source is not None:
+        parts = [
+            f"arXiv {source.arxiv}" if source.arxiv else "",
+            source.url or "",
+            str(source.year or ""),
+            source.note or "",
+        ]
+        yield "source: " + ", ".join(part for part in parts if part)
+    if technique.settings:
+        yield "settings: " + ", ".join(f"{name} = {value}" for name, value in technique.settings.items())
+    if technique.tune != "none":
+        tuned = technique.tune if isinstance(technique.tune, str) else ", ".join(technique.tune)
+        yield f"trains the host's own parameters: {tuned}"
+    for insertion in insertions(technique):
+        layers = "" if insertion.layers.rule == "all" else f" (layers: {insertion.layers})"
+        yield ""
+        yield f"at {', '.join(insertion.at)}{layers}"
+        yield from (f"    {line}" for line in show(insertion.equation).splitlines())
+        for name, leaf in insertion.leaves.items():
+            words = [f"[{', '.join(dim.show() for dim in leaf.dims)}]", f"starts as {_init(leaf.init, leaf.init_args)}"]
+            words += [] if leaf.scope == "site" else [f"one for each {leaf.scope}"]
+            words += [] if leaf.trainable else ["frozen"]
+            yield f"  {name}: {', '.join(words)}"
+    rules = list(dict.fromkeys(rule.show() for rule in merge_rules(technique)))
+    if rules:
+        yield ""
+        yield "merging:"
+        yield from (f"  {rule}" for rule in rules)
+    if technique.note:
+        yield ""
+        yield f"note: {technique.note}"
+
+
+def _init(name: str, arguments: Iterable[tuple[str, object]]) -> str:
+    shown = ", ".join(f"{key} {value}" for key, value in arguments)
+    return f"{name} ({shown})" if shown else name
+
+
+def technique_latex(technique: Technique) -> str:
+    """The equations of a technique as LaTeX, one display per insertion."""
+    return "\n".join(
+        f"% at {', '.join(insertion.at)}\n\\[ {latex(insertion.equation)} \\]" for insertion in insertions(technique)
+    )
+
+
+def diff_lines(found: Diff) -> Iterator[str]:
+    """In what two techniques differ, by kind."""
+    if not found:
+        yield f"{found.one} and {found.other} do not differ"
+        return
+    groups = (
+        ("properties", found.properties),
+        ("slots", found.slots),
+        ("equations", found.equations),
+        ("leaves", found.leaves),
+        ("settings", found.settings),
+    )
+    for title, differences in groups:
+        if differences:
+            yield f"{title}:"
+            for each in differences:
+                yield f"  {each.what}"
+                yield f"    {found.one}: {each.one or '-'}"
+                yield f"    {found.other}: {each.other or '-'}"
+
+
+def relatives_lines(found: Iterable[Relative]) -> Iterator[str]:
+    """The nearest techniques and what tells them apart."""
+    for each in found:
+        differing = f"differs in {', '.join(each.differing)}" if each.differing else "equal in all nine properties"
+        yield f"  {each.name}: {differing}"
+
+
+def explanation_lines(found: Explanation) -> Iterator[str]:
+    """How each part is computed on a host, and why."""
+    yield f"{found.technique} on {found.host}, {found.batch} x {found.length} tokens, forward and backward"
+    for part in found.parts:
+        yield ""
+        yield f"{part.slot}, {part.quantity}' at {part.sites} site{'s' * (part.sites > 1)}"
+        yield f"  naive:  {part.naive}"
+        yield f"          {_cost(part.naive_cost.flops, part.naive_cost.backward, part.naive_cost.elements, part.naive_cost.saved)}"
+        if part.chosen == part.naive:
+            yield "  chosen: the same; no law makes it cheaper at this size"
+        else:
+            yield f"  chosen: {part.chosen}"
+            yield f"          {_cost(part.chosen_cost.flops, part.chosen_cost.backward, part.chosen_cost.elements, part.chosen_cost.saved)}"
+        for step in part.steps:
+            times = step.score_before / max(1, step.score_after)
+            yield f"  why:    {', '.join(step.laws)}: {times:.3g} times cheaper ({step.score_before:,} to {step.score_after:,})"
+        yield f"  merge:  {part.merge}"
+
+
+def _cost(forward: int, backward: int, elements: int, saved: int) -> str:
+    return (
+        f"{forward:,} FLOPs forward, {backward:,} backward, {elements:,} numbers written, {saved:,} kept for backward"
+    )

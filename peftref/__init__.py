@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from peftref.analyse.count import count as count
+    from peftref.analyse.typology import typology as typology
     from peftref.compile.attach import attach as attach
     from peftref.compile.attach import set_active as set_active
     from peftref.compile.attached import Attached as Attached
@@ -25,10 +27,12 @@ _HOME = {
     "PeftrefError": "problem",
     "Technique": "design.technique",
     "attach": "compile.attach",
+    "count": "analyse.count",
     "load": "design.load",
     "resolve": "host.resolve",
     "restore": "compile.restore",
     "set_active": "compile.attach",
+    "typology": "analyse.typology",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -13,6 +13,7 @@ from typing import Literal
 from peftref.analyse.constant import depends
 from peftref.lang.check import Effect
 from peftref.lang.expr import Call, Expr, Name, Number, names
+from peftref.lang.ops import TABLE
 from peftref.rewrite.optimise import simplify
 from peftref.rewrite.output import addends, output, total
 
@@ -46,7 +47,20 @@ def replaced(effect: Effect) -> dict[str, Expr]:
 def forms(effect: Effect, leaves: frozenset[str]) -> Iterator[Form]:
     """The form of every replaced quantity. leaves: the names that the technique trains or adds."""
     for name, value in replaced(effect).items():
+        yield from _forms(name, value, effect, leaves)
+
+
+def _forms(name: str, value: Expr, effect: Effect, leaves: frozenset[str]) -> Iterator[Form]:
+    """One form, or two where a quantity is both scaled and added to: `h' = l * h + c`."""
+    terms = addends(value)
+    own = [term for term in terms if name in names(term)]
+    factor = _scaled(own[0], name) if len(own) == 1 < len(terms) else None
+    if factor is None:
         yield _form(name, value, effect, leaves)
+        return
+    new = total(tuple(term for term in terms if term is not own[0]))
+    yield Form(name, value, "rescaling", factor)
+    yield Form(name, value, "direct addition", new)
 
 
 def _form(name: str, value: Expr, effect: Effect, leaves: frozenset[str]) -> Form:
@@ -61,7 +75,7 @@ def _form(name: str, value: Expr, effect: Effect, leaves: frozenset[str]) -> For
         scaled = _scaled(new, name)
         if scaled is not None:
             return Form(name, value, "rescaling", scaled)
-        factor = _factor(others[0]) if len(others) == 1 else None
+        factor = _factor(others[0], effect) if len(others) == 1 else None
         return Form(name, value, _addition(factor, effect, leaves), new, factor)
     scaled = _scaled(value, name)
     if scaled is not None:
@@ -77,16 +91,25 @@ def _scaled(value: Expr, name: str) -> Expr | None:
     return None
 
 
-def _factor(term: Expr) -> Expr | None:
-    """The leftmost factor of a product that is no matrix product's own: the scale in `s * B @ A @ x`, the gate in `g * a`."""
+def _factor(term: Expr, effect: Effect) -> Expr | None:
+    """The leftmost number or vector of a product: the scale in `s * B @ A @ x`, the gate in `g * a`; a matrix is none."""
     while isinstance(term, Call):
-        if term.op == "neg" or term.op == "matmul":
+        if term.op in ("neg", "matmul"):
             term = term.args[0]
         elif term.op == "mul":
-            return term.args[0]
+            return term.args[0] if len(effect.scope.kind(term.args[0]).dims) < 2 else None
+        elif term.op == "einsum":
+            return next((arg for arg in term.args[1:] if _gates(arg, effect)), None)
         else:
             return None
     return None
+
+
+def _gates(arg: Expr, effect: Effect) -> bool:
+    """Whether an operand of a contraction is a softmax or an activation that depends on the input."""
+    return (
+        isinstance(arg, Call) and depends(arg, effect.scope) and TABLE[arg.op].family in ("activation", "normalisation")
+    )
 
 
 def _addition(factor: Expr | None, effect: Effect, leaves: frozenset[str]) -> Integration:

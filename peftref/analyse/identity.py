@@ -16,6 +16,9 @@ from peftref.lang.scope import Leaf
 from peftref.lang.show import show
 from peftref.rewrite.optimise import simplify
 
+EYE = Name("identity matrix")
+"""What a rotation by nothing is; no leaf can have this name."""
+
 SMALL = 0.05
 """The largest standard deviation that a near identity starts from."""
 
@@ -42,8 +45,15 @@ def identity(technique: Technique) -> Identity:
             name: Number(0) if _small(leaf, technique) else value
             for (name, leaf), value in zip(insertion.leaves.items(), exact.values(), strict=True)
         }
+        changed = sorted(name for name, leaf in insertion.leaves.items() if INITS[leaf.init].mutates)
         for effect in insertion.effects.values():
-            for quantity, value in replaced(effect).items():
+            if changed:
+                answers.append(Identity("open", f"the init of {', '.join(changed)} changes the host's own weights"))
+                continue
+            values = replaced(effect)
+            if effect.kind == "linear" and "h" not in effect.values:
+                values = {name: simplify(value) for name, value in effect.values.items()}
+            for quantity, value in values.items():
                 answers.append(_answer(quantity, value, exact, near))
     order = ("no", "open", "near", "yes")
     if not answers:
@@ -90,6 +100,13 @@ def _start(leaf: Leaf) -> Expr:
         return Number(0)
     if row.exact == "ones" or (leaf.init == "constant" and arguments.get("value") == 1):
         return Number(1)
+    if leaf.init == "identity":
+        return EYE
+    source = arguments.get("of")
+    if leaf.init == "copy" and isinstance(source, str):
+        return Name(source)
+    if leaf.init in TABLE and isinstance(source, str):
+        return Call(leaf.init, (Name(source),))
     return Name(leaf.name)
 
 
@@ -113,4 +130,26 @@ def _at(expr: Expr, start: Mapping[str, Expr]) -> Expr:
     operands = [arg for arg in made.args if not isinstance(arg, Text)]
     if any(i in TABLE[made.op].vanishes and arg == Number(0) for i, arg in enumerate(operands)):
         return Number(0)
-    return simplify(made)
+    return simplify(_eye(made))
+
+
+def _eye(expr: Call) -> Expr:
+    """The laws of the identity matrix: where it comes from, and what it leaves as it is; and `a * b / a = b`."""
+    match expr:
+        case Call("cayley", (Number(0),)) | Call("diag", (Number(1),)):
+            return EYE
+        case Call("transpose" | "block_diag", (inner,)) if inner == EYE:
+            return inner
+        case Call("stop_gradient", (inner,)):
+            return inner
+        case Call("matmul", (left, right)) if left == EYE:
+            return right
+        case Call("matmul", (left, right)) if right == EYE:
+            return left
+        case Call("kron", (left, right)) if left == right == EYE:
+            return EYE
+        case Call("div", (Call("mul", (left, right)), below)) if left == below:
+            return right
+        case Call("div", (above, below)) if above == below:
+            return Number(1)
+    return expr

@@ -7,31 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
-from peftref.analyse.constant import constants, depends
-from peftref.analyse.form import Form, forms, replaced
+from peftref.analyse.connectivity import connectivity, gate
+from peftref.analyse.constant import depends
+from peftref.analyse.form import replaced
 from peftref.analyse.identity import identity
-from peftref.analyse.merge import Blocked, Merge, merge_rules
-from peftref.design.insertion import Insertion, insertions
+from peftref.analyse.merge import Blocked
+from peftref.analyse.reading import Cell as Cell
+from peftref.analyse.reading import Part, Reading
 from peftref.design.load import load
 from peftref.design.technique import Technique
 from peftref.host.architecture import ARCHITECTURE, GROUPS
-from peftref.lang.check import Effect
 from peftref.lang.expr import Call, Expr, Name, Text, names, walk
 from peftref.lang.ops import TABLE
 from peftref.lang.show import show
 from peftref.rewrite.output import addends
 
 WORDS = {"ffn": "FFN", "cross_attention": "cross attention", "attention": "attention"}
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A value, and what it was read off from."""
-
-    value: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -45,34 +37,6 @@ class Row:
         return self.cells[name].value
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One form of one effect of one insertion."""
-
-    insertion: Insertion
-    effect: Effect
-    form: Form
-
-
-class _Reading:
-    """A technique, read once for all properties."""
-
-    def __init__(self, technique: Technique) -> None:
-        self.technique = technique
-        self.insertions = insertions(technique)
-        self.parts = tuple(
-            _Part(insertion, effect, form)
-            for insertion in self.insertions
-            for effect in insertion.effects.values()
-            for form in forms(effect, frozenset(insertion.leaves))
-        )
-
-    @cached_property
-    def rules(self) -> tuple[Merge | Blocked, ...]:
-        """The merge rules of all its parts."""
-        return merge_rules(self.technique)
-
-
 def typology(techniques: Sequence[Technique | str]) -> tuple[Row, ...]:
     """The typology rows of some techniques. Raises PeftrefError where one of them is none.
 
@@ -84,7 +48,7 @@ def typology(techniques: Sequence[Technique | str]) -> tuple[Row, ...]:
 
 
 def _row(technique: Technique) -> Row:
-    reading = _Reading(technique)
+    reading = Reading(technique)
     return Row(technique, {name: derive(reading) for name, derive in PROPERTIES.items()})
 
 
@@ -98,70 +62,15 @@ def _joined(cells: Iterator[Cell] | list[Cell], tuned: Cell) -> Cell:
     return Cell("; ".join(found), "; ".join(dict.fromkeys(found.values())))
 
 
-def _intra(reading: _Reading) -> Cell:
-    return _joined([_connectivity(part) for part in reading.parts], Cell("none", "it adds no tensor"))
+def _intra(reading: Reading) -> Cell:
+    return _joined([connectivity(part) for part in reading.parts], Cell("none", "it adds no tensor"))
 
 
-def _connectivity(part: _Part) -> Cell:
-    leaves = frozenset(part.insertion.leaves)
-    value, scope = part.form.value, part.effect.scope
-    made = [each for each in constants(value, scope) if _bends(each, leaves)]
-    if part.form.integration == "concatenation" and made:
-        return Cell("dense: non-linear MLP while training, embedding after", f"{show(made[0])} depends on leaves alone")
-    calls = [node for node in walk(value) if isinstance(node, Call) and names(node) & leaves]
-    attention = next((node for node in calls if node.op == "attend"), None)
-    if attention is not None:
-        own = depends(attention.args[1], scope)
-        return Cell("dense: self-attention" if own else "dense: attention to learned rows", show(attention))
-    products = [node for node in calls if TABLE[node.op].family == "contraction" and _mixes(node, leaves, part)]
-    kron = next((node for node in calls if node.op == "kron"), None)
-    blocks = next((node for node in calls if node.op == "block_diag"), None)
-    factors = " (Kronecker factors)" if kron else ""
-    bend = next((node for node in calls if _activation(node, leaves)), None)
-    if bend is not None and products:
-        return Cell(f"dense: non-linear MLP{factors}", show(bend))
-    if blocks is not None:
-        return Cell("sparse: blocks", show(blocks))
-    if products or kron:
-        return Cell(f"dense: linear MLP{factors}", show(products[0] if products else kron or value))
-    if part.form.integration == "concatenation":
-        return Cell("dense: embedding", f"{show(part.form.new)} is put in front as it is")
-    return Cell("none (element-wise)", f"{show(value)} acts on each number by itself")
+def _inter(reading: Reading) -> Cell:
+    return _joined([gate(part) for part in reading.parts], Cell("fixed", "it adds nothing that could switch"))
 
 
-def _mixes(node: Call, leaves: frozenset[str], part: _Part) -> bool:
-    """Whether a contraction mixes numbers by a leaf that is a matrix, rather than by the host's own weight."""
-    operands = [arg for arg in node.args if not isinstance(arg, Text)]
-    return any(names(arg) & leaves and len(part.effect.scope.kind(arg).dims) > 1 for arg in operands)
-
-
-def _activation(node: Call, leaves: frozenset[str]) -> bool:
-    """Whether a node bends a product of leaves: an activation of something that a leaf has mixed."""
-    family = TABLE[node.op].family
-    if node.op == "dropout" or family not in ("activation", "normalisation") or node.op.startswith("norm"):
-        return False
-    return any(
-        isinstance(each, Call) and TABLE[each.op].family == "contraction" and names(each) & leaves
-        for each in walk(node)
-    )
-
-
-def _bends(expr: Expr, leaves: frozenset[str]) -> bool:
-    return any(isinstance(node, Call) and _activation(node, leaves) for node in walk(expr))
-
-
-def _inter(reading: _Reading) -> Cell:
-    return _joined([_gate(part) for part in reading.parts], Cell("fixed", "it adds nothing that could switch"))
-
-
-def _gate(part: _Part) -> Cell:
-    for node in walk(part.form.value):
-        if isinstance(node, Call) and node.op == "mul" and all(depends(arg, part.effect.scope) for arg in node.args):
-            return Cell("dynamic", f"{show(node)} weighs one value of the input by another")
-    return Cell("fixed", "no factor depends on the input")
-
-
-def _adapted(reading: _Reading) -> Cell:
+def _adapted(reading: Reading) -> Cell:
     cells = []
     for rule in reading.rules:
         if isinstance(rule, Blocked):
@@ -177,23 +86,40 @@ def _adapted(reading: _Reading) -> Cell:
     return _joined(cells, Cell("the host's own" if reading.technique.tune != "none" else "none", "tune in its file"))
 
 
-def _sharing(reading: _Reading) -> Cell:
+def _sharing(reading: Reading) -> Cell:
     shared = {
         name: leaf.scope
         for insertion in reading.insertions
         for name, leaf in insertion.leaves.items()
         if leaf.scope != "site"
     }
-    if shared:
-        return Cell("shared", ", ".join(f"{name} by the {scope}" for name, scope in shared.items()))
+    tied = {name: node for part in reading.parts for name, node in _tied(part).items()}
+    reasons = [", ".join(f"{name} by the {scope}" for name, scope in shared.items())] if shared else []
+    reasons += [f"{name} stands in {show(node)} and transposed beside it" for name, node in tied.items()]
+    if reasons:
+        return Cell("; ".join(["shared"] * bool(shared) + ["tied"] * bool(tied)), "; ".join(reasons))
     return Cell("none", "every leaf belongs to one site")
 
 
-def _input(reading: _Reading) -> Cell:
+def _tied(part: Part) -> dict[str, Expr]:
+    """Leaves that are a factor of one product as they are, and of another one transposed."""
+    plain: dict[str, Expr] = {}
+    turned: set[str] = set()
+    for node in walk(part.form.value):
+        for arg in node.args if isinstance(node, Call) and node.op == "matmul" else ():
+            match arg:
+                case Name(name) if name in part.insertion.leaves:
+                    plain.setdefault(name, node)
+                case Call("transpose", (Name(name),)):
+                    turned.add(name)
+    return {name: node for name, node in plain.items() if name in turned}
+
+
+def _input(reading: Reading) -> Cell:
     return _joined([_read(part) for part in reading.parts], Cell("none", "it adds nothing that reads"))
 
 
-def _read(part: _Part) -> Cell:
+def _read(part: Part) -> Cell:
     new = part.form.new
     read = names(new) & set(part.effect.scope.entries)
     quantities = {name for name in read if part.effect.scope.entries[name].role == "quantity"}
@@ -204,18 +130,18 @@ def _read(part: _Part) -> Cell:
     return Cell("weights", f"{show(new)} reads no value of the input")
 
 
-def _insertion(reading: _Reading) -> Cell:
+def _insertion(reading: Reading) -> Cell:
     return _joined([_place(part) for part in reading.parts], Cell("none", "it adds nothing"))
 
 
-def _place(part: _Part) -> Cell:
+def _place(part: Part) -> Cell:
     form = part.form
     if form.integration in ("rescaling", "replacement") or form.quantity in names(form.new):
         return Cell("sequential", f"{form.quantity}' = {show(form.value)} works on {form.quantity}")
     return Cell("parallel", f"{show(form.new)} does not read {form.quantity}")
 
 
-def _number(reading: _Reading) -> Cell:
+def _number(reading: Reading) -> Cell:
     cells = []
     for insertion in reading.insertions:
         once = all(ARCHITECTURE.slot(slot).component in ("embedding", "final", "head") for slot in insertion.effects)
@@ -230,7 +156,7 @@ def _number(reading: _Reading) -> Cell:
     return _joined(cells, tuned)
 
 
-def _integration(reading: _Reading) -> Cell:
+def _integration(reading: Reading) -> Cell:
     cells = []
     for part in reading.parts:
         value, reason = part.form.integration, f"{part.form.quantity}' = {show(part.form.value)}"
@@ -241,7 +167,7 @@ def _integration(reading: _Reading) -> Cell:
     return _joined(cells, Cell("none", "it adds nothing"))
 
 
-def _workspace(reading: _Reading) -> Cell:
+def _workspace(reading: Reading) -> Cell:
     wanted = [word for insertion in reading.insertions for word in insertion.at]
     if reading.technique.tune == "all":
         return Cell("everything", "tune: all")
@@ -261,7 +187,7 @@ def _workspace(reading: _Reading) -> Cell:
     return Cell(shown or "none", f"at: {', '.join(dict.fromkeys(wanted))}" if wanted else "it stands nowhere")
 
 
-def _mergeable(reading: _Reading) -> Cell:
+def _mergeable(reading: Reading) -> Cell:
     blocked = [rule.show() for rule in reading.rules if isinstance(rule, Blocked)]
     if blocked:
         return Cell("no", "; ".join(dict.fromkeys(blocked)))
@@ -270,12 +196,12 @@ def _mergeable(reading: _Reading) -> Cell:
     )
 
 
-def _identity(reading: _Reading) -> Cell:
+def _identity(reading: Reading) -> Cell:
     found = identity(reading.technique)
     return Cell(found.answer, found.reason)
 
 
-def _length(reading: _Reading) -> Cell:
+def _length(reading: Reading) -> Cell:
     for part in reading.parts:
         if part.form.integration == "concatenation":
             rows = part.effect.scope.kind(part.form.new).dims[0].show()
@@ -284,14 +210,14 @@ def _length(reading: _Reading) -> Cell:
     return Cell("none", "nothing is concatenated")
 
 
-def _latency(reading: _Reading) -> Cell:
+def _latency(reading: Reading) -> Cell:
     blocked = [rule.show() for rule in reading.rules if isinstance(rule, Blocked)]
     if blocked:
         return Cell("yes", f"it cannot be merged: {blocked[0]}")
     return Cell("none once merged", "it merges") if reading.rules else Cell("none", "nothing stands beside the host")
 
 
-def _saved(reading: _Reading) -> Cell:
+def _saved(reading: Reading) -> Cell:
     for part in reading.parts:
         trained = {name for name, leaf in part.insertion.leaves.items() if leaf.trainable}
         if part.effect.kind == "norm" and "g" in part.effect.values:
@@ -309,7 +235,7 @@ def _saved(reading: _Reading) -> Cell:
     return Cell("no", "no leaf is multiplied with a value of the input")
 
 
-PROPERTIES: dict[str, Callable[[_Reading], Cell]] = {
+PROPERTIES: dict[str, Callable[[Reading], Cell]] = {
     "intra": _intra,
     "inter": _inter,
     "adapted": _adapted,

@@ -79,8 +79,8 @@ def test_affine_equations_are_their_weight_and_bias(expr: Expr, seed: int) -> No
     assert found.scale is None
     values = numbers(at, seed)
     direct = np.broadcast_to(Oracle(at, values).evaluate(expr), (2, 3, SIZES["d_out"]))
-    parts = (None if part is None else simplify(part) for part in (found.matrix, found.shift))
-    merged = applied(*parts, at, values, np.asarray(values["x"]))
+    weight, shift = (None if part is None else simplify(part) for part in (found.matrix, found.shift))
+    merged = applied(weight, shift, at, values, np.asarray(values["x"]))
     np.testing.assert_allclose(np.broadcast_to(merged, direct.shape), direct, rtol=1e-9, atol=1e-9)
 
 

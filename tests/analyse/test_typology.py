@@ -63,6 +63,13 @@ def made(at: str, leaves: str, equation: str, settings: str = "{r: 4}") -> str:
 
 PAIR = "A: {shape: [r, d_in], init: {normal: 0.1}}, B: {shape: [d_out, r], init: zeros}"
 
+FOUR = PAIR + ", C: {shape: [r, d_in], init: {normal: 1}}, D: {shape: [d_out, r], init: {normal: 1}}"
+GATED = PAIR + ", G: {shape: [d_model, d_model], init: {normal: 1}}"
+EXPERTS = "A: {shape: [3, r, d_in], init: {normal: 1}}, B: {shape: [3, d_out, r], init: zeros}, G: {shape: [3, d_in], init: zeros}"
+ROUTED = 'h\' = h + einsum("n, n o r, n r i, i -> o", softmax(G @ x), B, A, x)'
+SCALED = "l: {shape: [d_out], init: ones}, c: {shape: [d_out], init: zeros}"
+TIED = "R: {shape: [r, d_model], init: orthogonal}, c: {shape: [r], init: zeros}"
+
 
 @pytest.mark.parametrize(
     ("text", "column", "value"),
@@ -81,6 +88,15 @@ PAIR = "A: {shape: [r, d_in], init: {normal: 0.1}}, B: {shape: [d_out, r], init:
         ),
         (made("ffn", PAIR.replace("B:", "B: "), "h' = B @ relu(A @ h)"), "integration", "replacement"),
         (made("ffn", PAIR, "h' = h + B @ relu(A @ x)"), "form", "parallel"),
+        (made("ffn", GATED, "h' = h + sigmoid(G @ h) * (B @ A @ h)"), "intra", "dense: linear MLP"),
+        (made("ffn", GATED, "h' = h + B @ A @ (silu(G @ h) * h)"), "intra", "dense: non-linear MLP"),
+        (made("attention.query", EXPERTS, ROUTED), "inter", "dynamic"),
+        (made("attention.query", EXPERTS, ROUTED), "intra", "dense: linear MLP"),
+        (made("attention.query", EXPERTS, ROUTED), "integration", "gated addition"),
+        (made("attention.query", FOUR, "W' = W + (D @ C) * (B @ A)"), "integration", "direct addition"),
+        (made("attention.query", PAIR, "W' = W * (1 + B @ A)"), "inter", "fixed"),
+        (made("ffn.up", SCALED, "h' = l * h + c", "{}"), "integration", "rescaling; direct addition"),
+        (made("layer", TIED, "h' = h + R.T @ (c - R @ h)"), "sharing", "tied"),
         (made("ffn", PAIR, "h' = h + B @ relu(A @ x)"), "input", "data"),
     ],
 )

@@ -1,0 +1,48 @@
+"""A technique as its typology reads it: each form of each effect of each insertion, and its merge rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from peftref.analyse.form import Form, forms
+from peftref.analyse.merge import Blocked, Merge, merge_rules
+from peftref.design.insertion import Insertion, insertions
+from peftref.design.technique import Technique
+from peftref.lang.check import Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value, and what it was read off from."""
+
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One form of one effect of one insertion."""
+
+    insertion: Insertion
+    effect: Effect
+    form: Form
+
+
+class Reading:
+    """A technique, read once for all properties."""
+
+    def __init__(self, technique: Technique) -> None:
+        self.technique = technique
+        self.insertions = insertions(technique)
+        self.parts = tuple(
+            Part(insertion, effect, form)
+            for insertion in self.insertions
+            for effect in insertion.effects.values()
+            for form in forms(effect, frozenset(insertion.leaves))
+        )
+
+    @cached_property
+    def rules(self) -> tuple[Merge | Blocked, ...]:
+        """The merge rules of all its parts."""
+        return merge_rules(self.technique)

@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,7 @@ class Column:
     """A column: the key of its values, its heading, its unit, and how numbers are written.
 
     digits: behind the point, None for as it is. better: which end is the better one, so that the best can be marked.
+    code: the values are text of a program.
     """
 
     key: str
@@ -28,6 +30,7 @@ class Column:
     unit: str = ""
     digits: int | None = None
     better: Literal["high", "low"] | None = None
+    code: bool = False
 
     @property
     def heading(self) -> str:
@@ -104,9 +107,10 @@ def to_markdown(table: Table) -> str:
     best = [table.best(column) for column in table.columns]
     for i, cells in enumerate(table.cells()):
         shown = [
-            f"**{_markdown(cell)}**" if i in top else _markdown(cell) for cell, top in zip(cells, best, strict=True)
+            _code(cell) if column.code else _markdown(cell) for cell, column in zip(cells, table.columns, strict=True)
         ]
-        lines.append(f"| {' | '.join(shown)} |")
+        marked = [f"**{cell}**" if i in top else cell for cell, top in zip(shown, best, strict=True)]
+        lines.append(f"| {' | '.join(marked)} |")
     title = [f"**{_markdown(table.title)}**", ""] if table.title else []
     notes = ["", *(f"- {_markdown(note)}" for note in table.notes)] if table.notes else []
     return "\n".join([*title, *lines, *notes]) + "\n"
@@ -187,6 +191,15 @@ def _plain(value: Value) -> str | int | float:
 
 def _markdown(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "\\|*_`<>[]#~" else letter for letter in text).replace("\n", " ")
+
+
+def _code(text: str) -> str:
+    """Text as code, in backticks; nothing where there is none."""
+    if not text:
+        return ""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    pad = " " if "`" in text else ""
+    return f"{fence}{pad}{text}{pad}{fence}".replace("|", "\\|")
 
 
 _LATEX = {

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from peftref.analyse.count import count as count
     from peftref.analyse.typology import typology as typology
+    from peftref.bench.compare import compare as compare
     from peftref.compile.attach import attach as attach
     from peftref.compile.attach import set_active as set_active
     from peftref.compile.attached import Attached as Attached
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from peftref.design.load import load as load
     from peftref.design.technique import Technique as Technique
     from peftref.host.resolve import resolve as resolve
+    from peftref.host.slots import slots as slots
     from peftref.problem import PeftrefError as PeftrefError
 
 _HOME = {
@@ -27,11 +29,13 @@ _HOME = {
     "PeftrefError": "problem",
     "Technique": "design.technique",
     "attach": "compile.attach",
+    "compare": "bench.compare",
     "count": "analyse.count",
     "load": "design.load",
     "resolve": "host.resolve",
     "restore": "compile.restore",
     "set_active": "compile.attach",
+    "slots": "host.slots",
     "typology": "analyse.typology",
 }
 

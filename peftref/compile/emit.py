@@ -80,6 +80,7 @@ class Emitter:
         if not self._is_tensor(expr) and (number := self._folded(expr)) is not None:
             return repr(number)
         known = {
+            "add": self._add,
             "matmul": self._matmul,
             "einsum": self._einsum,
             "sum": self._sum,
@@ -122,6 +123,25 @@ class Emitter:
 
     def _is_tensor(self, expr: Expr) -> bool:
         return any(isinstance(node, Name) and node.name in self.tensors for node in walk(expr))
+
+    def _add(self, expr: Call) -> str:
+        """A sum; where one side is a matrix times a value per token, both in one pass."""
+        for sum_side, product in (expr.args, expr.args[::-1]):
+            if isinstance(product, Call) and self._adds_product(sum_side, product):
+                matrix, vector = (self.expression(arg) for arg in product.args)
+                if self.scope.kind(sum_side).per == "none":
+                    return f"F.linear({vector}, {matrix}, {self.expression(sum_side)})"
+                return f"op.add_product({self.expression(sum_side)}, {vector}, {matrix})"
+        return TABLE["add"].torch.format(*(self._atom(arg) for arg in self._aligned(expr)))
+
+    def _adds_product(self, sum_side: Expr, product: Call) -> bool:
+        """Whether a sum is a product that is wanted nowhere else, and a value or a constant of the same shape."""
+        if product.op != "matmul" or product in self._done or self._uses[product] > 1 or product in self.labels:
+            return False
+        matrix, vector = (self.scope.kind(arg) for arg in product.args)
+        whole = self.scope.kind(sum_side)
+        shapes = len(matrix.dims) == 2 and len(vector.dims) == 1 and whole.dims == self.scope.kind(product).dims
+        return shapes and matrix.per == "none" and vector.per == "token" and whole.per in ("token", "none")
 
     def _matmul(self, expr: Call) -> str:
         left, right = expr.args

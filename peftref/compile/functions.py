@@ -14,6 +14,11 @@ from torch import Tensor
 from peftref.compile.flow import Context
 
 
+def add_product(h: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
+    """h [..., a] plus a matrix [a, b] times x [..., b], written in one pass."""
+    return torch.addmm(h.reshape(-1, h.shape[-1]), x.reshape(-1, x.shape[-1]), matrix.t()).view(h.shape)
+
+
 def kron(a: Tensor, b: Tensor) -> Tensor:
     """[..., a, b] and [..., c, d] to [..., a c, b d]."""
     product = a[..., :, None, :, None] * b[..., None, :, None, :]

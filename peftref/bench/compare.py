@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peftref.analyse.count import count
 from peftref.bench.attached import Attach
-from peftref.bench.budget import fit_budget, parse_budget
+from peftref.bench.entries import Budget, entries, wanted_techniques
 from peftref.bench.machine import pick_device, pin_threads
 from peftref.bench.measure import Gauge
 from peftref.bench.offline.grammar import task_rows
 from peftref.bench.offline.host import offline_host
-from peftref.bench.plan import DataFacts, Entry, HostFacts, Run, Schedule, Study, choose_lr, digest
+from peftref.bench.plan import DataFacts, Entry, HostFacts, Run, Schedule, Study
 from peftref.bench.progress import Progress, progress
 from peftref.bench.run import Workbench, execute
 from peftref.bench.store import Store
 from peftref.bench.timing import Batch
 from peftref.compile.attach import attach
-from peftref.design.given import given
 from peftref.design.technique import Technique
 from peftref.host.host import Host
 from peftref.host.resolve import resolve
 from peftref.problem import PeftrefError, Problem, fail
 from peftref.train.classifier import Classifier, load_classifier, load_config
 from peftref.train.data import Encoded, encode, order
-from peftref.train.read import read_task
+from peftref.train.read import local_task, read_task
 from peftref.train.rows import Dataset
 from peftref.train.task import Task, load_task
-from peftref.train.tokenizer import load_tokenizer
+from peftref.train.tokenizer import Tokenizer, load_tokenizer
 
 FOUNDING = (
     "prompt", "prefix", "prefix_mlp", "lora", "houlsby", "pfeiffer", "tiny_attention", "compacter", "ia3", "bitfit",
@@ -38,7 +36,10 @@ FOUNDING = (
 )  # fmt: skip
 """What is compared where nothing is named."""
 
-LRS = (3e-4, 1e-3, 3e-3, 1e-2)
+LRS = (1e-3, 3e-3, 1e-2)
+WIDEN = 2
+"""The learning rates tried for every technique, and how many more where the best stands at the edge; a grid of one's own is kept to."""
+
 GENERATORS = {"grammar": task_rows}
 
 
@@ -59,8 +60,8 @@ def compare(
     data: str | Path | None = None,
     seeds: int = 3,
     steps: int = 300,
-    budget: str | None = None,
-    lrs: Sequence[float] = LRS,
+    budget: Budget = None,
+    lrs: Sequence[float] | None = None,
     batch_size: int = 32,
     out: str | Path | None = None,
     device: str | None = None,
@@ -70,32 +71,33 @@ def compare(
     """Compares techniques on a host and a task, and keeps one record per run in a folder; the same call goes on where it stopped.
 
     host: a folder, a hub name, a config or a live model; without one, the offline host. task: a task's name, `data` a folder or
-    file that goes before the task's own source; without a host and data, the offline task. seeds: runs per technique. steps:
-    optimizer steps of a run; each learning rate is tried for a third of them. budget: `0.5%` of the host or a number of trained
-    parameters that every technique is sized to. measured: also time, FLOPs and memory. show: progress on the terminal.
-    Raises PeftrefError with everything that is wrong before anything is trained.
+    file that goes before the task's own source; data alone are a task with the columns `text` and `label`, and without a host and
+    data there is the offline task. seeds: runs per technique. steps: optimizer steps of a run; each learning rate of `lrs` is tried
+    for a third of them. budget: `0.5%` of the host or a number of trained parameters that every technique is sized to. measured:
+    also time, FLOPs and memory. show: progress on the terminal. Raises PeftrefError with what is wrong before anything is trained.
     """
-    chosen = _techniques(techniques)
+    chosen, wanted = _asked(techniques, host, task, data)
     where = pick_device(device)
     pin_threads()
+    grid = tuple(sorted(set(lrs or LRS)))
     with progress(show) as bar:
-        source = _host(host, task, data, bar)
-        wanted = _task(task, data, offline=host is None and data is None)
         rows = read_task(wanted, Path(data) if data is not None else None, GENERATORS)
-        classifier, tokenizer = _classifier(source, rows, host)
+        source = _host(host, bar)
+        classifier, tokenizer = _classifier(source, rows)
         there = resolve(classifier.model)
-        entries = {entry.label: (entry, technique) for entry, technique in _entries(chosen, there, budget)}
+        entrants = entries(chosen, there, budget)
         study = Study(
-            techniques=tuple(entry for entry, _ in entries.values()),
+            techniques=tuple(entry for entry, _ in entrants.values()),
             host=_host_facts(source, there, classifier),
             data=_data_facts(wanted, rows),
             seeds=tuple(range(seeds)),
-            lrs=tuple(sorted(lrs)),
+            lrs=grid,
+            widen=WIDEN if grid == LRS else 0,
             schedule=Schedule(
                 steps=steps,
                 tune_steps=max(1, steps // 3),
                 batch_size=batch_size,
-                eval_every=max(1, steps // 6),
+                eval_every=max(1, steps // 5),
             ),
             notes=(*rows.notes, *([tokenizer.note] if tokenizer.note else [])),
         )
@@ -107,10 +109,10 @@ def compare(
                 split: encode(rows.split(split), tokenizer, wanted.max_length) for split in ("train", "dev", "test")
             }
             bench = _bench(classifier, study, splits, where, measured)
-            bar.start(study.steps(), f"{len(entries)} techniques on {study.host.name}, {rows.name}: {store.folder}")
+            bar.start(study.steps(), f"{len(entrants)} techniques on {study.host.name}, {rows.name}: {store.folder}")
             finals = {
                 label: _technique(study, entry, technique, bench, store, bar)
-                for label, (entry, technique) in entries.items()
+                for label, (entry, technique) in entrants.items()
             }
     return Result(study, store.folder, finals)
 
@@ -119,10 +121,12 @@ def _technique(
     study: Study, entry: Entry, technique: Technique, bench: Workbench, store: Store, bar: Progress
 ) -> tuple[dict[str, Any], ...]:
     """All runs of one technique: the learning rates on the first seed, then every seed at the best of them."""
-    lr: float | None = study.lrs[0]
-    tuning = [_run(run, entry, technique, bench, store, bar) for run in study.tuning(entry)]
-    if tuning:
-        lr = choose_lr(study.lrs, tuning)
+    tuning: list[dict[str, Any]] = []
+    while (run := study.tuning(entry, tuning)) is not None:
+        if len(tuning) >= len(study.lrs):
+            bar.more(run.steps)
+        tuning.append(_run(run, entry, technique, bench, store, bar))
+    lr = study.rate(tuning)
     if lr is None:
         bar.skip(study.schedule.steps * len(study.seeds))
         return tuple(tuning[:1])
@@ -140,68 +144,21 @@ def _run(run: Run, entry: Entry, technique: Technique, bench: Workbench, store: 
     return record
 
 
-def _techniques(wanted: Sequence[str | Technique]) -> list[Technique]:
-    """The techniques of names such as `lora` or `lora:r=4,alpha=8`; all problems at once."""
-    found: list[Technique] = []
-    problems: list[Problem] = []
-    if not wanted:
-        raise fail("nothing-to-compare", "no technique is given", hint="peftref list names them all")
-    for each in wanted:
-        try:
-            found.append(each if isinstance(each, Technique) else given(each))
-        except PeftrefError as error:
-            problems += error.problems
+def _asked(
+    techniques: Sequence[str | Technique], host: Any, task: str | Task | None, data: str | Path | None
+) -> tuple[list[Technique], Task]:
+    """The techniques and the task that are asked for; every problem with either in one error."""
+    chosen, problems = wanted_techniques(techniques)
+    if host is None and data is not None:
+        hint = "give --host FOLDER_OR_NAME, or neither for the offline default"
+        problems.append(Problem("no-host", "data is given, but no host", hint=hint))
+    try:
+        wanted = _task(task, data, offline=host is None)
+    except PeftrefError as error:
+        raise PeftrefError([*problems, *error.problems]) from None
     if problems:
         raise PeftrefError(problems)
-    return found
-
-
-def _entries(chosen: Iterable[Technique], host: Host, budget: str | None) -> Iterable[tuple[Entry, Technique]]:
-    target = None if budget is None else parse_budget(budget, host.parameters)
-    labels: dict[str, int] = {}
-    for each in chosen:
-        technique, note = each, None
-        if target is not None:
-            fit = fit_budget(
-                each, each.budget_setting(), target, _resized(each), lambda sized: count(sized, host).trained
-            )
-            technique, note = fit.technique, fit.note
-        counts = count(technique, host)
-        labels[technique.name] = labels.get(technique.name, 0) + 1
-        many = labels[technique.name]
-        yield (
-            Entry(
-                label=technique.name if many == 1 else f"{technique.name} ({many})",
-                name=technique.name,
-                title=technique.title,
-                settings=dict(technique.settings),
-                definition=digest(technique.to_yaml()),
-                trained=counts.trained,
-                stored=counts.stored,
-                inference=counts.inference,
-                formula=counts.formula,
-                share=counts.share,
-                budget=note,
-            ),
-            technique,
-        )
-
-
-def _resized(technique: Technique) -> Callable[[str, int], Technique]:
-    return lambda setting, value: technique.with_settings(**{setting: value})
-
-
-def _host(host: Any, task: object, data: object, bar: Progress) -> Any:
-    if host is not None:
-        return str(host) if isinstance(host, Path) else host
-    if data is not None:
-        raise fail(
-            "no-host",
-            "data is given, but no host",
-            hint="give --host FOLDER_OR_NAME, or neither for the offline default",
-        )
-    with bar.task("pretraining the offline host (first use only)") as tick:
-        return str(offline_host(tick=tick))
+    return chosen, wanted
 
 
 def _task(task: str | Task | None, data: str | Path | None, *, offline: bool) -> Task:
@@ -209,25 +166,27 @@ def _task(task: str | Task | None, data: str | Path | None, *, offline: bool) ->
         return task
     if task is not None:
         return load_task(task)
+    if data is not None:
+        return local_task(Path(data))
     if offline:
         return load_task("grammar")
     raise fail("no-task", "no task is given", hint="give --task, for example --task sst2")
 
 
-def _classifier(source: Any, rows: Dataset, host: Any) -> tuple[Classifier, Any]:
-    if isinstance(source, str):
-        config = load_config(source)
-        tokenizer = load_tokenizer(source, config)
-    else:
-        config = getattr(source, "config", source)
-        name = str(getattr(config, "_name_or_path", "") or "")
-        if not name:
-            raise fail(
-                "no-tokenizer",
-                "a live host needs a tokenizer",
-                hint="give the folder or the hub name it was loaded from",
-            )
-        tokenizer = load_tokenizer(name, config)
+def _host(host: Any, bar: Progress) -> Any:
+    if host is not None:
+        return str(host) if isinstance(host, Path) else host
+    with bar.task("pretraining the offline host (first use only)") as tick:
+        return str(offline_host(tick=tick))
+
+
+def _classifier(source: Any, rows: Dataset) -> tuple[Classifier, Tokenizer]:
+    config = load_config(source) if isinstance(source, str) else getattr(source, "config", source)
+    name = source if isinstance(source, str) else str(getattr(config, "_name_or_path", "") or "")
+    if not name:
+        hint = "give the folder or the hub name it was loaded from"
+        raise fail("no-tokenizer", "a live host needs a tokenizer", hint=hint)
+    tokenizer = load_tokenizer(name, config)
     return load_classifier(source, len(rows.labels), tokenizer.pad_id), tokenizer
 
 

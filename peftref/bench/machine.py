@@ -58,10 +58,11 @@ def pick_device(wanted: str | None) -> str:
 
 
 def pin_threads(threads: int | None = None) -> int:
-    """Set how many threads torch computes with (all usable cores by default), and say how many."""
+    """Set how many threads torch computes with, and say how many: OMP_NUM_THREADS, or all usable cores, by default."""
     import torch
 
-    torch.set_num_threads(threads or cores())
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    torch.set_num_threads(threads or (int(given) if given.isdigit() and int(given) else cores()))
     return torch.get_num_threads()
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from peftref.host.architecture import Frozen
 
-NUMERIC_VERSION = 1
+NUMERIC_VERSION = 2
 """Raised whenever the same run would give other numbers, so that old records are not taken for new ones."""
 
 
@@ -25,6 +26,9 @@ def canonical(value: Any) -> str:
 def digest(value: Any) -> str:
     """SHA-256 of a value's canonical JSON, 64 hex digits."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+Record = Mapping[str, Any]
 
 
 class Entry(Frozen):
@@ -112,7 +116,10 @@ class Run(Frozen):
 
 
 class Study(Frozen):
-    """A study: techniques, host, data, seeds, the grid of learning rates, and the schedule."""
+    """A study: techniques, host, data, seeds, the grid of learning rates, and the schedule.
+
+    widen: how many rates beyond the grid are tried where its edge is the best, by the same rule for every technique.
+    """
 
     techniques: tuple[Entry, ...]
     host: HostFacts
@@ -120,6 +127,7 @@ class Study(Frozen):
     seeds: tuple[int, ...]
     lrs: tuple[float, ...]
     schedule: Schedule
+    widen: int = 0
     notes: tuple[str, ...] = ()
     version: int = NUMERIC_VERSION
 
@@ -128,18 +136,24 @@ class Study(Frozen):
         """Twelve hex digits that name the study."""
         return digest(self.model_dump(mode="json", exclude={"notes"}))[:12]
 
-    def tuning(self, entry: Entry) -> tuple[Run, ...]:
-        """The runs that choose a technique's learning rate: the first seed, every rate; none where there is one rate."""
-        if len(self.lrs) == 1:
-            return ()
-        return tuple(self._run(entry, "tune", lr, self.seeds[0]) for lr in self.lrs)
+    def tuning(self, entry: Entry, tried: Iterable[Record] = ()) -> Run | None:
+        """The next run that helps to choose a technique's learning rate, with the first seed; None where all is known.
+
+        tried: the records of the runs so far. Where there is one rate, there is nothing to choose.
+        """
+        lr = None if len(self.lrs) == 1 else next_lr(self.lrs, tried, self.widen)
+        return None if lr is None else self._run(entry, "tune", lr, self.seeds[0])
+
+    def rate(self, tried: Iterable[Record]) -> float | None:
+        """The learning rate of the final runs, after all tuning runs; None where none of them finished."""
+        return self.lrs[0] if len(self.lrs) == 1 else choose_lr(tried)
 
     def final(self, entry: Entry, lr: float) -> tuple[Run, ...]:
         """The runs that are reported: the chosen learning rate, every seed."""
         return tuple(self._run(entry, "final", lr, seed) for seed in self.seeds)
 
     def steps(self) -> int:
-        """Optimizer steps of the whole study."""
+        """Optimizer steps of the whole study, without learning rates beyond the grid."""
         tuned = len(self.lrs) * self.schedule.tune_steps if len(self.lrs) > 1 else 0
         return len(self.techniques) * (tuned + len(self.seeds) * self.schedule.steps)
 
@@ -164,19 +178,43 @@ class Study(Frozen):
         )
 
 
-Record = Mapping[str, Any]
-
-
-def choose_lr(lrs: Iterable[float], records: Iterable[Record]) -> float | None:
+def choose_lr(records: Iterable[Record]) -> float | None:
     """The learning rate with the best dev score among tuning records; the lower dev loss, then the lower rate, breaks ties.
 
     A run that diverged or failed cannot win. None where none finished.
 
     >>> runs = [{"status": "finished", "run": {"lr": lr}, "dev": {"score": s, "loss": 1.0}} for lr, s in ((0.1, 0.5), (0.01, 0.7))]
-    >>> choose_lr([0.1, 0.01], runs)
+    >>> choose_lr(runs)
     0.01
     """
-    wanted = set(lrs)
-    finished = [one for one in records if one["status"] == "finished" and one["run"]["lr"] in wanted]
+    finished = [one for one in records if one["status"] == "finished"]
     ranked = sorted(finished, key=lambda one: (-one["dev"]["score"], one["dev"]["loss"], one["run"]["lr"]))
     return float(ranked[0]["run"]["lr"]) if ranked else None
+
+
+def next_lr(lrs: Iterable[float], tried: Iterable[Record], widen: int) -> float | None:
+    """The learning rate to try next: those of the grid in turn, then beyond its edge while the best stands there.
+
+    At most `widen` rates beyond the grid, each half a decade further. Where no run finished, lower ones are tried.
+
+    >>> runs = [{"status": "finished", "run": {"lr": lr}, "dev": {"score": lr, "loss": 1.0}} for lr in (0.001, 0.003)]
+    >>> next_lr([0.001, 0.003], runs, 1), next_lr([0.001, 0.003], runs, 0)
+    (0.01, None)
+    """
+    grid, records = sorted(set(lrs)), list(tried)
+    known = {float(one["run"]["lr"]) for one in records}
+    left = [lr for lr in grid if lr not in known]
+    if left:
+        return left[0]
+    best = choose_lr(records)
+    low, high = min(known), max(known)
+    if len(known) >= len(grid) + widen:
+        return None
+    if best is None or best == low:
+        return _half_decade(low, -1)
+    return _half_decade(high, 1) if best == high else None
+
+
+def _half_decade(value: float, turn: int) -> float:
+    """The next of … 0.001, 0.003, 0.01, 0.03 … below or above a value."""
+    return float(f"{10 ** ((round(2 * math.log10(value)) + turn) / 2):.1g}")

@@ -24,6 +24,11 @@ class Progress:
         if self.display is not None:
             self.display.advance(self.whole, steps)
 
+    def more(self, steps: int) -> None:
+        """Makes the bar of the whole longer by steps that nobody could foresee."""
+        if self.display is not None:
+            self.display.update(self.whole, total=self.display.tasks[self.whole].total + steps)
+
     @contextmanager
     def run(self, title: str, steps: int) -> Iterator[Callable[[int], None]]:
         """The bar of one run; gives what is called with the number of steps done."""

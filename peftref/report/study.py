@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peftref.bench.plan import Entry, Study, choose_lr
+from peftref.bench.plan import Entry, Study
 from peftref.bench.store import Store
 from peftref.report.page import page
 from peftref.report.plots import plots
@@ -51,9 +51,10 @@ def read_findings(folder: str | Path) -> Findings:
     rates: dict[str, float | None] = {}
     finals: dict[str, tuple[Record, ...]] = {}
     for entry in study.techniques:
-        tried = study.tuning(entry)
-        found = [record for run in tried if (record := store.read(run.id)) is not None]
-        rate = study.lrs[0] if not tried else choose_lr(study.lrs, found) if len(found) == len(tried) else None
+        found: list[Record] = []
+        while (run := study.tuning(entry, found)) is not None and (record := store.read(run.id)) is not None:
+            found.append(record)
+        rate = study.rate(found) if run is None else None
         runs = study.final(entry, rate) if rate is not None else ()
         tuning[entry.label], rates[entry.label] = tuple(found), rate
         finals[entry.label] = tuple(record for run in runs if (record := store.read(run.id)) is not None)

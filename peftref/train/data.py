@@ -10,6 +10,9 @@ import torch
 from peftref.train.rows import Split
 from peftref.train.tokenizer import Tokenizer
 
+WINDOW = 16
+"""Batches whose rows are sorted by length among themselves."""
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -74,6 +77,22 @@ def order(rows: int, batch_size: int, steps: int, seed: int) -> Iterator[torch.T
             pool = torch.cat([pool, torch.randperm(rows, generator=generator)])
         yield pool[:batch_size]
         pool = pool[batch_size:]
+
+
+def batches(encoded: Encoded, batch_size: int, steps: int, seed: int) -> Iterator[torch.Tensor]:
+    """The row numbers of `steps` batches of rows of like length, so that little is padded; the same for every technique.
+
+    `WINDOW` batches of the seeded shuffles at a time (fewer where there are fewer rows) are sorted by length, cut, and
+    given in a seeded order.
+    """
+    many = max(1, min(WINDOW, len(encoded) // batch_size))
+    generator = torch.Generator().manual_seed(seed)
+    left = steps
+    for window in order(len(encoded), batch_size * many, -(-steps // many), seed):
+        ranked = window[torch.argsort(encoded.lengths[window], stable=True)].view(many, batch_size)
+        for at in torch.randperm(many, generator=generator)[:left].tolist():
+            yield ranked[at]
+        left -= many
 
 
 def by_length(encoded: Encoded, batch_size: int) -> Iterator[torch.Tensor]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from peftref.train.data import Encoded, by_length, order
+from peftref.train.data import Encoded, batches, by_length
 from peftref.train.metrics import Scores, accuracy, macro_f1
 
 
@@ -83,7 +83,7 @@ def train(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         model.train()
-        for step, rows in enumerate(order(len(data), recipe.batch_size, recipe.steps, seed)):
+        for step, rows in enumerate(batches(data, recipe.batch_size, recipe.steps, seed)):
             started = time.perf_counter()
             loss, norm = _step(model, chosen, optimizer, data.batch(rows, device), recipe.rate(step), recipe.clip)
             seconds += time.perf_counter() - started

@@ -24,7 +24,8 @@ class Emitter:
     """Writes the statements that compute expressions of one scope at given sizes.
 
     numbers: settings and sizes as numbers. tensors: names of leaves and quantities to the source that reads them.
-    labels: names that the author gave to parts, used for the variables that hold them.
+    labels: names that the author gave to parts, used for the variables that hold them. given: sources of parts that are made
+    elsewhere.
 
     >>> from peftref.lang.parse import parse_expression
     >>> from peftref.lang.scope import Leaf, scope_at
@@ -38,6 +39,7 @@ class Emitter:
     numbers: Mapping[str, int | float]
     tensors: Mapping[str, str]
     labels: Mapping[Expr, str] = field(default_factory=dict)
+    given: Mapping[Expr, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     _uses: Counter[Expr] = field(default_factory=Counter)
     _done: dict[Expr, str] = field(default_factory=dict)
@@ -70,6 +72,8 @@ class Emitter:
         return source
 
     def _source(self, expr: Expr) -> str:
+        if expr in self.given:
+            return self.given[expr]
         match expr:
             case Number(value):
                 return repr(value)

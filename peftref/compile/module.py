@@ -5,7 +5,8 @@ from __future__ import annotations
 import linecache
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from peftref.compile import functions as op
 from peftref.compile.flow import Context, Flow
 from peftref.compile.module_name import class_name
+from peftref.compile.projection import Projection
 from peftref.compile.run import Run
 from peftref.compile.site_source import SiteSource, site_source
 from peftref.design.inits import INITS
@@ -55,35 +57,43 @@ class Inserted(nn.Module):
         for copy in self.copies:
             leaf = nn.Parameter(torch.empty(copy.shape), requires_grad=copy.leaf.trainable)
             _branch(self.leaves, copy.name).register_parameter(copy.leaf.name, leaf)
-        classes: dict[tuple[Any, ...], tuple[SiteSource, type[nn.Module]]] = {}
-        self.sources: list[SiteSource] = []
         self.runs: dict[str, list[Run]] = {}
-        for placement in placed:
-            self._place(placement, classes, flow)
+        made = _Classes(technique)
+        alone = [made.source(placement) for placement in placed]
+        self.sources = [
+            made.source(placement, source.products() if shared else ())
+            for placement, source, shared in zip(placed, alone, _together(placed, alone), strict=True)
+        ]
+        projections: dict[str, Projection] = {}
+        for placement, source in zip(placed, self.sources, strict=True):
+            if source.stacked:
+                key = _read(placement.site)
+                leaves = [self._leaf_at(placement, name) for name in source.stacked]
+                known = projections[key].leaves if key in projections else []
+                projections[key] = Projection([*known, *leaves])
+        for placement, source in zip(placed, self.sources, strict=True):
+            self._place(placement, source, made.load(source), projections, flow)
 
     def _place(
         self,
         placement: Placement,
-        classes: dict[tuple[Any, ...], tuple[SiteSource, type[nn.Module]]],
+        source: SiteSource,
+        cls: type[nn.Module],
+        projections: Mapping[str, Projection],
         flow: Callable[[str], Flow],
     ) -> None:
         site = placement.site
-        values = numbers(site, self.technique.settings)
-        key = (id(placement.insertion), site.slot, tuple(sorted(values.items())), site.lacks)
-        if key not in classes:
-            title = class_name(self.technique.name, site.slot)
-            source = site_source(title, placement.insertion, placement.effect, values, lacks=site.lacks)
-            classes[key] = (source, load_class(source))
-        source, cls = classes[key]
-        given: dict[str, Any] = {
-            leaf: self.leaf(copy_name(placement.insertion.leaves[leaf], site)) for leaf in source.leaves
-        }
+        given: dict[str, Any] = {leaf: self._leaf_at(placement, leaf) for leaf in source.leaves}
         runs = self.runs.setdefault(site.name, [])
+        first = next(iter(given.values()), None)
+        for leaf in source.stacked:
+            given[f"project_{leaf}"] = projections[_read(site)].part(given[leaf])
         if source.mixes:
             given["context"] = Context(flow(site.stack), f"{self.name}.{site.name}.{len(runs)}")
-        first = next((leaf for leaf in given.values() if isinstance(leaf, Tensor)), None)
         runs.append(Run(cls(**given), source.reads, source.gives, first))
-        self.sources.append(source)
+
+    def _leaf_at(self, placement: Placement, name: str) -> nn.Parameter:
+        return self.leaf(copy_name(placement.insertion.leaves[name], placement.site))
 
     def leaf(self, name: str) -> nn.Parameter:
         """The parameter of a dotted name."""
@@ -100,6 +110,46 @@ class Inserted(nn.Module):
             for run in runs:
                 run.forward.train(mode)
         return self
+
+
+class _Classes:
+    """The generated classes of a technique, each made once."""
+
+    def __init__(self, technique: Technique) -> None:
+        self.technique = technique
+        self.sources: dict[tuple[Any, ...], SiteSource] = {}
+        self.classes: dict[str, type[nn.Module]] = {}
+
+    def source(self, placement: Placement, stacked: tuple[str, ...] = ()) -> SiteSource:
+        """The source for a placement."""
+        site = placement.site
+        values = numbers(site, self.technique.settings)
+        key = (id(placement.insertion), site.slot, tuple(sorted(values.items())), site.lacks, stacked)
+        if key not in self.sources:
+            title = class_name(self.technique.name, site.slot)
+            self.sources[key] = site_source(
+                title, placement.insertion, placement.effect, values, lacks=site.lacks, stacked=stacked
+            )
+        return self.sources[key]
+
+    def load(self, source: SiteSource) -> type[nn.Module]:
+        """The class of a source."""
+        if source.text not in self.classes:
+            self.classes[source.text] = load_class(source)
+        return self.classes[source.text]
+
+
+def _read(site: Site) -> str:
+    """What a site reads: equal for the sites of one layer that read one tensor."""
+    return f"{site.stack} {site.reads}"
+
+
+def _together(placed: Sequence[Placement], sources: Sequence[SiteSource]) -> list[bool]:
+    """For every placement, whether its products with x are to be made together with those of another site."""
+    asking = Counter(
+        _read(placement.site) for placement, source in zip(placed, sources, strict=True) if source.products()
+    )
+    return [bool(placement.site.reads) and asking[_read(placement.site)] > 1 for placement in placed]
 
 
 def _branch(root: nn.Module, name: str) -> nn.Module:

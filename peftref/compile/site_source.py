@@ -9,7 +9,7 @@ from types import MappingProxyType
 from peftref.compile.emit import Emitter
 from peftref.design.insertion import Insertion
 from peftref.lang.check import Effect
-from peftref.lang.expr import Expr, names, walk
+from peftref.lang.expr import Call, Expr, Name, call, names, rebuild, walk
 from peftref.lang.scope import Leaf, Scope
 from peftref.lang.show import show
 from peftref.rewrite.cost import Load, Meter
@@ -21,7 +21,8 @@ from peftref.rewrite.output import output
 class SiteSource:
     """A generated class: its name and text, what its forward reads and gives, its leaves, the decisions behind its form.
 
-    mixes: whether it reads other tokens, and so needs to know the running call.
+    mixes: whether it reads other tokens, and so needs to know the running call. stacked: the leaves whose product with x is made
+    together with those of other sites.
     """
 
     name: str
@@ -32,6 +33,12 @@ class SiteSource:
     values: tuple[Expr, ...]
     decisions: tuple[Decision, ...]
     mixes: bool = False
+    stacked: tuple[str, ...] = ()
+
+    def products(self) -> tuple[str, ...]:
+        """The leaves that are multiplied with x as it comes in: their products can be one with those of other sites."""
+        nodes = {node for value in self.values for node in walk(value)}
+        return tuple(leaf for leaf in self.leaves if _product(leaf) in nodes)
 
     def __deepcopy__(self, memo: object) -> SiteSource:
         return self
@@ -53,11 +60,27 @@ def site_source(
     *,
     lacks: frozenset[str] = frozenset(),
     load: Load | None = None,
+    stacked: tuple[str, ...] = (),
 ) -> SiteSource:
     """The class of an insertion at a slot, for sizes and settings as numbers."""
+    values = {name: _without_dropout(value, numbers) for name, value in replacements(effect, lacks).items()}
     return value_source(
-        title, insertion, effect.scope, replacements(effect, lacks), numbers, labels=effect.labels, load=load
+        title, insertion, effect.scope, values, numbers, labels=effect.labels, load=load, stacked=stacked
     )
+
+
+def _product(leaf: str) -> Expr:
+    return call("matmul", Name(leaf), Name("x"))
+
+
+def _without_dropout(expr: Expr, numbers: Mapping[str, int | float]) -> Expr:
+    """The expression without dropout where its rate is zero."""
+    if isinstance(expr, Call) and expr.op == "dropout":
+        rate = expr.args[1] if len(expr.args) > 1 else Name("dropout")
+        value = numbers.get(rate.name) if isinstance(rate, Name) else getattr(rate, "value", None)
+        if value == 0:
+            return _without_dropout(expr.args[0], numbers)
+    return rebuild(expr, lambda child: _without_dropout(child, numbers))
 
 
 def value_source(
@@ -69,6 +92,7 @@ def value_source(
     *,
     labels: Mapping[Expr, str] = MappingProxyType({}),
     load: Load | None = None,
+    stacked: tuple[str, ...] = (),
 ) -> SiteSource:
     """The class that computes some values over the leaves of an insertion, each in its cheapest form."""
     leaves = insertion.leaves
@@ -91,11 +115,15 @@ def value_source(
     tensors = {name: f"self.{name}" if _site(leaves[name]) else f"self.shared.{name}" for name in own}
     tensors |= {name: name.replace(".", "_") for name in used}
     nodes = {node for value in better.values() for node in walk(value)}
-    emitter = Emitter(scope, numbers, tensors, {expr: label for expr, label in labels.items() if expr in nodes})
+    given = {_product(leaf): f"self.project_{leaf}(x)" for leaf in stacked}
+    own_labels = {expr: label for expr, label in labels.items() if expr in nodes}
+    emitter = Emitter(scope, numbers, tensors, own_labels, given)
     results = emitter.block(list(better.values()))
     mixes = any("self.context" in line for line in (*emitter.lines, *results))
-    text = _class(title, insertion, own, [tensors[name] for name in used], emitter.lines, results, better, mixes)
-    return SiteSource(title, text, tuple(used), tuple(better), own, tuple(better.values()), tuple(decisions), mixes)
+    more = (*(f"project_{leaf}" for leaf in stacked), *(["context"] if mixes else []))
+    text = _class(title, insertion, own, more, [tensors[name] for name in used], emitter.lines, results, better)
+    values_made = tuple(better.values())
+    return SiteSource(title, text, tuple(used), tuple(better), own, values_made, tuple(decisions), mixes, stacked)
 
 
 def _site(leaf: Leaf) -> bool:
@@ -106,22 +134,22 @@ def _class(
     title: str,
     insertion: Insertion,
     own: tuple[str, ...],
+    more: tuple[str, ...],
     reads: list[str],
     lines: list[str],
     results: list[str],
     values: Mapping[str, Expr],
-    mixes: bool,
 ) -> str:
     leaves = insertion.leaves
     shared = [name for name in own if not _site(leaves[name])]
-    signature = "".join(f", {name}" for name in (*own, *(["context"] if mixes else [])))
+    signature = "".join(f", {name}" for name in (*own, *more))
     text = [f"class {title}(nn.Module):", f'    """{show(insertion.equation)}'.replace("\n", "\n    "), ""]
     text += [f"    {name}: [{', '.join(dim.show() for dim in leaves[name].dims)}], {leaves[name].init}" for name in own]
     text += ['    """', "", f"    def __init__(self{signature}):", "        super().__init__()"]
     text += [f"        self.{name} = {name}" for name in own if _site(leaves[name])]
     if shared:
         text.append(f"        self.shared = Shared({', '.join(f'{name}={name}' for name in shared)})")
-    text += ["        self.context = context"] if mixes else []
+    text += [f"        self.{name} = {name}" for name in more]
     text += ["", f"    def forward(self{''.join(f', {name}' for name in reads)}):"]
     text += [f"        {line}" for line in lines]
     text.append(f"        return {', '.join(results)}{',' if len(results) == 1 and len(values) != 1 else ''}")

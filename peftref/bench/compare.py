@@ -25,6 +25,7 @@ from peftref.host.resolve import resolve
 from peftref.problem import PeftrefError, Problem, fail
 from peftref.train.classifier import Classifier, load_classifier, load_config
 from peftref.train.data import Encoded, encode, order
+from peftref.train.metrics import accuracy, macro_f1
 from peftref.train.read import local_task, read_task
 from peftref.train.rows import Dataset
 from peftref.train.task import Task, load_task
@@ -213,8 +214,15 @@ def _data_facts(task: Task, rows: Dataset) -> DataFacts:
         rows=rows.sizes(),
         max_length=task.max_length,
         fingerprint=rows.fingerprint(),
+        guess=_guess(rows),
         notes=rows.notes,
     )
+
+
+def _guess(rows: Dataset) -> dict[str, float]:
+    frequent = max(range(len(rows.labels)), key=rows.train.labels.count)
+    guesses = [frequent] * len(rows.test)
+    return {"accuracy": accuracy(rows.test.labels, guesses), "macro_f1": macro_f1(rows.test.labels, guesses)}
 
 
 def _bench(

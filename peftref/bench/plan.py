@@ -64,7 +64,10 @@ class HostFacts(Frozen):
 
 
 class DataFacts(Frozen):
-    """The data of a study: task, metric that stands first, classes, rows per split, fingerprint, and notes."""
+    """The data of a study: task, metric that stands first, classes, rows per split, fingerprint, and notes.
+
+    guess: the scores on test of always guessing the most frequent class of train.
+    """
 
     task: str
     title: str
@@ -74,6 +77,7 @@ class DataFacts(Frozen):
     rows: Mapping[str, int]
     max_length: int
     fingerprint: str
+    guess: Mapping[str, float] = {}
     notes: tuple[str, ...] = ()
 
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from peftref.report.study import Findings
+    from peftref.report.findings import Findings
 
 WIDTH, HEIGHT = 560, 300
 GREY = "#808080"
@@ -40,13 +40,20 @@ def _scores(findings: Findings) -> Any:
     if not rows:
         return None
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("trained:Q", scale=alt.Scale(type="log"), title="trained parameters (log)"),
+        x=alt.X(
+            "trained:Q",
+            scale=alt.Scale(type="log"),
+            axis=alt.Axis(grid=False, format="~s"),
+            title="trained parameters without the head (log; none stands at 1)",
+        ),
     )
     points = base.mark_point(filled=True, size=70).encode(
         y=alt.Y("score:Q", scale=alt.Scale(zero=False), title=f"{metric.replace('_', ' ')} on test, range over seeds"),
-        color=alt.Color("technique:N", legend=None),
+        color=alt.Color("technique:N", legend=None, scale=alt.Scale(scheme="tableau20")),
     )
-    spread = base.mark_rule().encode(y="low:Q", y2="high:Q", color=alt.Color("technique:N", legend=None))
+    spread = base.mark_rule().encode(
+        y="low:Q", y2="high:Q", color=alt.Color("technique:N", legend=None, scale=alt.Scale(scheme="tableau20"))
+    )
     names = base.mark_text(align="left", dx=7, fontSize=11, color=GREY).encode(y="score:Q", text="technique:N")
     return spread + points + names
 
@@ -73,7 +80,7 @@ def _curves(findings: Findings) -> Any:
         .encode(
             x=alt.X("step:Q", title="optimizer steps"),
             y=alt.Y("score:Q", scale=alt.Scale(zero=False), title=f"{metric.replace('_', ' ')} on dev"),
-            color=alt.Color("technique:N", title=None),
+            color=alt.Color("technique:N", title=None, scale=alt.Scale(scheme="tableau20")),
         )
     )
 
@@ -94,7 +101,7 @@ def _steps(findings: Findings) -> Any:
         .encode(
             x=alt.X("ratio:Q", title="step time / frozen host with one trainable vector at its bottom"),
             y=alt.Y("technique:N", sort=None, title=None),
-            color=alt.Color("technique:N", legend=None),
+            color=alt.Color("technique:N", legend=None, scale=alt.Scale(scheme="tableau20")),
         )
     )
     return bars + alt.Chart(alt.Data(values=[{"one": 1}])).mark_rule(strokeDash=[4, 3], color=GREY).encode(x="one:Q")

@@ -102,17 +102,18 @@ def to_rich(table: Table) -> RichTable:
 
 def to_markdown(table: Table) -> str:
     """The table as Markdown, best values in bold."""
-    lines = [f"| {' | '.join(_markdown(column.heading) for column in table.columns)} |"]
+    lines = [f"| {' | '.join(markdown_text(column.heading) for column in table.columns)} |"]
     lines.append(f"| {' | '.join('---:' if table.numeric(column) else '---' for column in table.columns)} |")
     best = [table.best(column) for column in table.columns]
     for i, cells in enumerate(table.cells()):
         shown = [
-            _code(cell) if column.code else _markdown(cell) for cell, column in zip(cells, table.columns, strict=True)
+            _code(cell) if column.code else markdown_text(cell)
+            for cell, column in zip(cells, table.columns, strict=True)
         ]
         marked = [f"**{cell}**" if i in top else cell for cell, top in zip(shown, best, strict=True)]
         lines.append(f"| {' | '.join(marked)} |")
-    title = [f"**{_markdown(table.title)}**", ""] if table.title else []
-    notes = ["", *(f"- {_markdown(note)}" for note in table.notes)] if table.notes else []
+    title = [f"**{markdown_text(table.title)}**", ""] if table.title else []
+    notes = ["", *(f"- {markdown_text(note)}" for note in table.notes)] if table.notes else []
     return "\n".join([*title, *lines, *notes]) + "\n"
 
 
@@ -189,7 +190,12 @@ def _plain(value: Value) -> str | int | float:
     return "" if value is None else value
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """A text in which Markdown finds nothing to do.
+
+    >>> print(markdown_text("a|b *c*"))
+    a\\|b \\*c\\*
+    """
     return "".join(f"\\{letter}" if letter in "\\|*_`<>[]#~" else letter for letter in text).replace("\n", " ")
 
 

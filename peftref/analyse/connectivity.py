@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peftref.analyse.constant import constants, depends
+from peftref.rewrite.constant import constants, depends
 from peftref.analyse.reading import Cell, Part
 from peftref.lang.expr import Call, Expr, Text, names, walk
 from peftref.lang.ops import TABLE

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from peftref.analyse.constant import constants
+from peftref.rewrite.constant import constants
 from peftref.design.load import load
 from peftref.design.placement import Copy, Placement, copies, copy_name, numbers, placements
 from peftref.design.technique import Technique

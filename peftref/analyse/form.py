@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from peftref.analyse.constant import depends
+from peftref.rewrite.constant import depends
 from peftref.lang.check import Effect
 from peftref.lang.expr import Call, Expr, Name, Number, names
 from peftref.lang.ops import TABLE

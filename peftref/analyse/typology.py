@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from peftref.analyse.connectivity import connectivity, gate
-from peftref.analyse.constant import depends
+from peftref.rewrite.constant import depends
 from peftref.analyse.form import replaced
 from peftref.analyse.identity import identity
 from peftref.analyse.merge import Blocked

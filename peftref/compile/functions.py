@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from peftref.compile.flow import Context
+from peftref.compile.keep import Keep as Keep
 
 
 def add_product(h: Tensor, x: Tensor, matrix: Tensor) -> Tensor:

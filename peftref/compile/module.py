@@ -5,8 +5,7 @@ from __future__ import annotations
 import linecache
 import math
 import zlib
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +24,7 @@ from peftref.design.placement import Copy, Placement, copies, copy_name, numbers
 from peftref.design.technique import Technique
 from peftref.host.host import Host
 from peftref.host.site import Site
+from peftref.rewrite.share import read_by, together
 
 
 class Shared(SimpleNamespace):
@@ -60,14 +60,15 @@ class Inserted(nn.Module):
         self.runs: dict[str, list[Run]] = {}
         made = _Classes(technique)
         alone = [made.source(placement) for placement in placed]
+        shared_by = together([placement.site for placement in placed], [source.products() for source in alone])
         self.sources = [
             made.source(placement, source.products() if shared else ())
-            for placement, source, shared in zip(placed, alone, _together(placed, alone), strict=True)
+            for placement, source, shared in zip(placed, alone, shared_by, strict=True)
         ]
         projections: dict[str, Projection] = {}
         for placement, source in zip(placed, self.sources, strict=True):
             if source.stacked:
-                key = _read(placement.site)
+                key = read_by(placement.site)
                 leaves = [self._leaf_at(placement, name) for name in source.stacked]
                 known = projections[key].leaves if key in projections else []
                 projections[key] = Projection([*known, *leaves])
@@ -87,7 +88,7 @@ class Inserted(nn.Module):
         runs = self.runs.setdefault(site.name, [])
         first = next(iter(given.values()), None)
         for leaf in source.stacked:
-            given[f"project_{leaf}"] = projections[_read(site)].part(given[leaf])
+            given[f"project_{leaf}"] = projections[read_by(site)].part(given[leaf])
         if source.mixes:
             given["context"] = Context(flow(site.stack), f"{self.name}.{site.name}.{len(runs)}")
         runs.append(Run(cls(**given), source.reads, source.gives, first))
@@ -109,6 +110,9 @@ class Inserted(nn.Module):
         for runs in self.runs.values():
             for run in runs:
                 run.forward.train(mode)
+                for kept in vars(run.forward).values():
+                    if isinstance(kept, op.Keep):
+                        kept.forget()
         return self
 
 
@@ -137,19 +141,6 @@ class _Classes:
         if source.text not in self.classes:
             self.classes[source.text] = load_class(source)
         return self.classes[source.text]
-
-
-def _read(site: Site) -> str:
-    """What a site reads: equal for the sites of one layer that read one tensor."""
-    return f"{site.stack} {site.reads}"
-
-
-def _together(placed: Sequence[Placement], sources: Sequence[SiteSource]) -> list[bool]:
-    """For every placement, whether its products with x are to be made together with those of another site."""
-    asking = Counter(
-        _read(placement.site) for placement, source in zip(placed, sources, strict=True) if source.products()
-    )
-    return [bool(placement.site.reads) and asking[_read(placement.site)] > 1 for placement in placed]
 
 
 def _branch(root: nn.Module, name: str) -> nn.Module:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from peftref.compile.emit import Emitter
 from peftref.design.insertion import Insertion
 from peftref.lang.check import Effect
-from peftref.lang.expr import Call, Expr, Name, call, names, rebuild, walk
+from peftref.lang.expr import Expr, names, walk
 from peftref.lang.scope import Leaf, Scope
 from peftref.lang.show import show
+from peftref.rewrite.constant import foldable
 from peftref.rewrite.cost import Load, Meter
 from peftref.rewrite.optimise import Decision, optimise
 from peftref.rewrite.output import output
+from peftref.rewrite.share import product, products, without_dropout
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,7 @@ class SiteSource:
 
     def products(self) -> tuple[str, ...]:
         """The leaves that are multiplied with x as it comes in: their products can be one with those of other sites."""
-        nodes = {node for value in self.values for node in walk(value)}
-        return tuple(leaf for leaf in self.leaves if _product(leaf) in nodes)
+        return products(self.values, self.leaves)
 
     def __deepcopy__(self, memo: object) -> SiteSource:
         return self
@@ -63,24 +64,10 @@ def site_source(
     stacked: tuple[str, ...] = (),
 ) -> SiteSource:
     """The class of an insertion at a slot, for sizes and settings as numbers."""
-    values = {name: _without_dropout(value, numbers) for name, value in replacements(effect, lacks).items()}
+    values = {name: without_dropout(value, numbers) for name, value in replacements(effect, lacks).items()}
     return value_source(
         title, insertion, effect.scope, values, numbers, labels=effect.labels, load=load, stacked=stacked
     )
-
-
-def _product(leaf: str) -> Expr:
-    return call("matmul", Name(leaf), Name("x"))
-
-
-def _without_dropout(expr: Expr, numbers: Mapping[str, int | float]) -> Expr:
-    """The expression without dropout where its rate is zero."""
-    if isinstance(expr, Call) and expr.op == "dropout":
-        rate = expr.args[1] if len(expr.args) > 1 else Name("dropout")
-        value = numbers.get(rate.name) if isinstance(rate, Name) else getattr(rate, "value", None)
-        if value == 0:
-            return _without_dropout(expr.args[0], numbers)
-    return rebuild(expr, lambda child: _without_dropout(child, numbers))
 
 
 def value_source(
@@ -115,15 +102,60 @@ def value_source(
     tensors = {name: f"self.{name}" if _site(leaves[name]) else f"self.shared.{name}" for name in own}
     tensors |= {name: name.replace(".", "_") for name in used}
     nodes = {node for value in better.values() for node in walk(value)}
-    given = {_product(leaf): f"self.project_{leaf}(x)" for leaf in stacked}
     own_labels = {expr: label for expr, label in labels.items() if expr in nodes}
+    given = {product(leaf): f"self.project_{leaf}(x)" for leaf in stacked}
+    kept = _kept(scope, better.values(), leaves, numbers, tensors, own_labels)
+    for block in kept:
+        given |= dict(zip(block.parts, block.names, strict=True))
     emitter = Emitter(scope, numbers, tensors, own_labels, given)
     results = emitter.block(list(better.values()))
     mixes = any("self.context" in line for line in (*emitter.lines, *results))
     more = (*(f"project_{leaf}" for leaf in stacked), *(["context"] if mixes else []))
-    text = _class(title, insertion, own, more, [tensors[name] for name in used], emitter.lines, results, better)
+    body = [line for block in kept for line in (block.call,)] + emitter.lines
+    text = _class(title, insertion, own, more, kept, [tensors[name] for name in used], body, results)
     values_made = tuple(better.values())
     return SiteSource(title, text, tuple(used), tuple(better), own, values_made, tuple(decisions), mixes, stacked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A method that makes values of leaves alone: its name, the leaves it reads, the values, and what they are called."""
+
+    method: str
+    leaves: tuple[str, ...]
+    parts: tuple[Expr, ...]
+    names: tuple[str, ...]
+    lines: tuple[str, ...]
+
+    @property
+    def call(self) -> str:
+        """The line of forward that gets the values."""
+        return f"{', '.join(self.names)} = self.keep_{self.method}(self.{self.method})"
+
+
+def _kept(
+    scope: Scope,
+    values: Iterable[Expr],
+    leaves: Mapping[str, Leaf],
+    numbers: Mapping[str, int | float],
+    tensors: Mapping[str, str],
+    labels: Mapping[Expr, str],
+) -> list[_Kept]:
+    """What does not depend on the input, apart by whether its leaves are trained: it is made once where they stay the same."""
+    parts = list(dict.fromkeys(part for value in values for part in foldable(value, scope)))
+    blocks: list[_Kept] = []
+    for method, trained in (("frozen", False), ("made", True)):
+        own = [
+            part for part in parts if any(leaves[name].trainable for name in names(part) if name in leaves) == trained
+        ]
+        if own:
+            emitter = Emitter(scope, numbers, tensors, labels)
+            results = emitter.block(own)
+            read = tuple(name for name in leaves if any(name in names(part) for part in own))
+            called = tuple(f"{method}_{i + 1}" for i in range(len(own))) if len(own) > 1 else (f"{method}_1",)
+            lines = (*emitter.lines, f"return {', '.join(results)}")
+            blocks.append(_Kept(method, read, tuple(own), called, lines))
+    return blocks
 
 
 def _site(leaf: Leaf) -> bool:
@@ -135,10 +167,10 @@ def _class(
     insertion: Insertion,
     own: tuple[str, ...],
     more: tuple[str, ...],
+    kept: list[_Kept],
     reads: list[str],
     lines: list[str],
     results: list[str],
-    values: Mapping[str, Expr],
 ) -> str:
     leaves = insertion.leaves
     shared = [name for name in own if not _site(leaves[name])]
@@ -150,9 +182,13 @@ def _class(
     if shared:
         text.append(f"        self.shared = Shared({', '.join(f'{name}={name}' for name in shared)})")
     text += [f"        self.{name} = {name}" for name in more]
+    for block in kept:
+        text.append(f"        self.keep_{block.method} = op.Keep({', '.join(block.leaves)})")
+    for block in kept:
+        text += ["", f"    def {block.method}(self):", *(f"        {line}" for line in block.lines)]
     text += ["", f"    def forward(self{''.join(f', {name}' for name in reads)}):"]
     text += [f"        {line}" for line in lines]
-    text.append(f"        return {', '.join(results)}{',' if len(results) == 1 and len(values) != 1 else ''}")
+    text.append(f"        return {', '.join(results)}")
     return "\n".join(text) + "\n"
 
 

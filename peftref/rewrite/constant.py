@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from peftref.lang.expr import Call, Expr, Name, Text
+from peftref.lang.expr import Call, Expr, Name, Text, walk
+from peftref.lang.ops import TABLE
 from peftref.lang.scope import Scope
 
 
@@ -32,3 +33,23 @@ def constants(expr: Expr, scope: Scope) -> list[Expr]:
         for arg in expr.args:
             found.update(dict.fromkeys(constants(arg, scope)))
     return list(found)
+
+
+_COSTLY = frozenset({"contraction", "activation", "normalisation", "orthogonal"})
+
+
+def foldable(expr: Expr, scope: Scope) -> list[Expr]:
+    """The largest constant parts that cost more than an elementwise step: made once where they do not change.
+
+    >>> from peftref.lang.parse import parse_expression
+    >>> from peftref.lang.scope import Leaf, scope_at
+    >>> from peftref.lang.size import parse_size
+    >>> leaves = {name: Leaf(name, (parse_size("d_model"), parse_size("d_model"))) for name in "UD"}
+    >>> [len(foldable(parse_expression(text), scope_at("ffn", leaves, {}))) for text in ("2 * U @ h", "tanh(U @ D) @ h")]
+    [0, 1]
+    """
+    return [part for part in constants(expr, scope) if any(_costs(node) for node in walk(part))]
+
+
+def _costs(node: Expr) -> bool:
+    return isinstance(node, Call) and (TABLE[node.op].family in _COSTLY or node.op in ("kron", "block_diag"))

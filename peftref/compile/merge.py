@@ -16,7 +16,7 @@ from peftref.design.placement import Placement, copy_name, numbers
 from peftref.host.host import Host
 from peftref.host.site import Site
 from peftref.lang.expr import Expr, Name, Number, substitute
-from peftref.problem import PeftrefError, Problem
+from peftref.problem import fail
 from peftref.rewrite.optimise import simplify
 
 OWNER = {"W": "weight", "g": "weight", "E": "weight", "b": "bias"}
@@ -55,10 +55,7 @@ def folds(model: nn.Module, inserted: Inserted) -> tuple[Fold, ...]:
         else:
             reasons[f"at {fold.slot}: {fold.show()}"] = None
     if reasons:
-        name = inserted.technique.name
-        raise PeftrefError(
-            Problem("not-mergeable", f"{name} does not merge into {host.name}", notes=(reason,)) for reason in reasons
-        )
+        raise fail("not-mergeable", f"{inserted.technique.name} does not merge into {host.name}", notes=reasons)
     return tuple(found)
 
 
@@ -78,7 +75,7 @@ def _fold(placement: Placement, host: Host, sites: Mapping[str, Site]) -> Fold |
     for name in set(values) & into.lacks:
         left = simplify(substitute(values.pop(name), {name: Number(0)}))
         if left != Number(0):
-            return Blocked(site.slot, f"{host.name} has no bias at {rule.into} that could take it in", left)
+            return Blocked(site.slot, f"needs a bias at {rule.into}, and {host.name} has none there", left)
     return Fold(placement, into, rule, values)
 
 

@@ -76,14 +76,15 @@ class _Check:
         for statement in equation.statements:
             self._statement(statement)
         first = equation.statements[0]
-        for name, target in self.unread.items():
-            self._add("unused-intermediate", f"{name} is never read", target.span, hint="remove the statement")
         if not self.values and not self.problems:
             replaceable = ", ".join(f"{name}'" for name, row in self.quantities.items() if row.replaceable)
             self._add(
                 "no-effect", "the equation replaces nothing", first.targets[0].span,
                 hint=f"set one of {replaceable} at {self.slot}",
             )  # fmt: skip
+            return None, self.problems
+        for name, target in self.unread.items():
+            self._add("unused-intermediate", f"{name} is never read", target.span, hint="remove the statement")
         self._conflicts(equation)
         if self.problems:
             return None, self.problems

@@ -72,7 +72,9 @@ def read_file(path: Path, columns: Columns) -> Raw:
     assert suffix is not None
     options: dict[str, object] = {}
     if suffix in (".tsv", ".csv"):
-        options = _table_options(path, suffix, columns)
+        options, header = _table_options(path, suffix, columns)
+        if header is not None:
+            return {name: [] for name in header}
     elif suffix in (".jsonl", ".json"):
         _check_text(path)
     table = _load(path, KINDS[suffix], options)
@@ -92,13 +94,15 @@ def check_columns(present: list[str], columns: Columns, where: str) -> None:
         )
 
 
-def _table_options(path: Path, suffix: str, columns: Columns) -> dict[str, object]:
+def _table_options(path: Path, suffix: str, columns: Columns) -> tuple[dict[str, object], list[str] | None]:
+    """How `datasets` is to read a table, and its header where it has no rows at all, which `datasets` cannot read."""
     from datasets import Features, Value
 
     separator = "\t" if suffix == ".tsv" else ","
     quoting: Literal[0, 3] = csv.QUOTE_NONE if suffix == ".tsv" else csv.QUOTE_MINIMAL
     header: list[str] = []
     ragged: list[int] = []
+    number = 0
     with _text_of(path) as lines:
         reader = csv.reader(lines, delimiter=separator, quoting=quoting)
         try:
@@ -120,7 +124,7 @@ def _table_options(path: Path, suffix: str, columns: Columns) -> dict[str, objec
             else "quote texts that hold commas"
         )
         raise fail("bad-rows", f"{path} has rows that do not have {len(header)} columns: {shown}", hint=hint)
-    return {
+    options: dict[str, object] = {
         "sep": separator,
         "quoting": quoting,
         "keep_default_na": False,
@@ -129,6 +133,7 @@ def _table_options(path: Path, suffix: str, columns: Columns) -> dict[str, objec
         "encoding": "utf-8-sig",
         "features": Features({name: Value("string") for name in header}),
     }
+    return options, None if number else header
 
 
 @contextmanager

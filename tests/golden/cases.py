@@ -1,0 +1,330 @@
+"""One way to each problem, by its code: a call that raises it, as a user would come to it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from transformers import GPT2Config, PretrainedConfig, ViTConfig
+
+from peftref.analyse.count import count
+from peftref.bench.budget import parse_budget
+from peftref.bench.compare import compare
+from peftref.bench.machine import pick_device
+from peftref.bench.store import Store
+from peftref.compile.attach import attach, set_active
+from peftref.compile.restore import restore
+from peftref.design.given import given, rates
+from peftref.design.load import load, read, read_file
+from peftref.design.new import write_new
+from peftref.design.register import register
+from peftref.host.presets import load_preset
+from peftref.host.resolve import resolve
+from peftref.report.reference import updated
+from peftref.train.classifier import load_classifier
+from peftref.train.read import read_task
+from peftref.train.task import Task, load_task
+from peftref.train.tokenizer import load_tokenizer
+from tests.compile.hosts import build, inputs
+from tests.golden.faulty import CHANGED, SOUND, WHOLE
+
+Case = Callable[[Path], object]
+
+
+def technique(code: str) -> Case:
+    """A technique's file with the fault of a code, as `peftref check` reads it."""
+
+    def run(folder: Path) -> object:
+        text = WHOLE.get(code) or SOUND.replace(*CHANGED[code])
+        assert code in WHOLE or CHANGED[code][0] in SOUND
+        path = folder / "sample.yaml"
+        path.write_text(text, encoding="utf-8")
+        return read_file(path)
+
+    return run
+
+
+def rows(text: str, name: str = "train.tsv", **more: Any) -> Case:
+    """A task whose train file has some text."""
+
+    def run(folder: Path) -> object:
+        (folder / name).write_text(text, encoding="utf-8")
+        return read_task(Task(name="mine", title="Mine", **more), folder)
+
+    return run
+
+
+def saved(folder: Path) -> tuple[Any, Path]:
+    """A host, and the folder of a LoRA saved on it."""
+    model = build("llama")
+    attached = attach(model, load("lora", r=2))
+    place = attached.save(folder / "saved")
+    attached.detach()
+    return model, place
+
+
+def edited(folder: Path, **changes: object) -> object:
+    model, place = saved(folder)
+    record = place / "module.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | changes))
+    return restore(model, place)
+
+
+def flipped(folder: Path) -> object:
+    model, place = saved(folder)
+    path = place / "module.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    return restore(model, place)
+
+
+def missing(folder: Path) -> object:
+    model, place = saved(folder)
+    (place / "technique.yaml").unlink()
+    return restore(model, place)
+
+
+def elsewhere(folder: Path) -> object:
+    _, place = saved(folder)
+    return restore(build("bert"), place)
+
+
+def detached(folder: Path) -> object:
+    attached = attach(build("llama"), load("ia3"))
+    attached.detach()
+    attached.merge()
+    return None
+
+
+def merged_before_another(folder: Path) -> object:
+    model = build("llama")
+    attach(model, load("lora", r=2), "one")
+    two = attach(model, load("ia3"), "two")
+    set_active(model, ["one", "two"])
+    two.merge()
+    return None
+
+
+def tuned_by_two(folder: Path) -> object:
+    model = build("llama")
+    attach(model, load("full"), "one")
+    attach(model, load("full"), "two")
+    set_active(model, ["one", "two"])
+    return None
+
+
+def fixed_mask(folder: Path) -> object:
+    model = build("llama")
+    attach(model, load("prompt", tokens=2))
+    ids = inputs(model)["input_ids"]
+    return model(input_ids=ids, attention_mask=torch.zeros(ids.shape[0], 1, ids.shape[1], ids.shape[1]))
+
+
+def shared_by_unequal_sites(folder: Path) -> object:
+    leaves = "{A: {shape: [d_in], init: ones, scope: layer}}"
+    text = f"{{name: m, title: M, insert: [{{at: [ffn.up, ffn.down], leaves: {leaves}, equation: x' = A * x}}]}}"
+    return count(read(text), "bert-base")
+
+
+def indivisible(folder: Path) -> object:
+    return count(load("compacter", n=7), "bert-base")
+
+
+def twice(folder: Path) -> object:
+    for place in ("one", "two"):
+        (folder / place / "techniques").mkdir(parents=True)
+        (folder / place / "techniques" / "sample.yaml").write_text(SOUND)
+    with mock.patch.dict(os.environ, {"PEFTREF_CATALOG": f"{folder / 'one'}{os.pathsep}{folder / 'two'}"}):
+        return load("sample")
+
+
+def task_twice(folder: Path) -> object:
+    (folder / "tasks").mkdir()
+    (folder / "tasks" / "sst2.yaml").write_text("name: sst2\ntitle: Mine\n")
+    with mock.patch.dict(os.environ, {"PEFTREF_CATALOG": str(folder)}):
+        return load_task("sst2")
+
+
+def misnamed(folder: Path) -> object:
+    (folder / "techniques").mkdir()
+    (folder / "techniques" / "other.yaml").write_text(SOUND)
+    with mock.patch.dict(os.environ, {"PEFTREF_CATALOG": str(folder)}):
+        return load("other")
+
+
+def full_disk(folder: Path) -> object:
+    store = Store(folder / "study")
+    store.prepare()
+    with mock.patch("os.fsync", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        return store.write("run", {"a": 1})
+
+
+def no_place(folder: Path) -> object:
+    (folder / "file").write_text("")
+    Store(folder / "file" / "study").prepare()
+    return None
+
+
+def locked(folder: Path) -> object:
+    with Store(folder).locked(), mock.patch("os.getpid", return_value=7), Store(folder).locked():
+        return None
+
+
+def bad_task(folder: Path) -> object:
+    (folder / "mine.yaml").write_text("name: mine\ntitle: Mine\nmax_length: 1\ncolours: 3\n")
+    return load_task(str(folder / "mine.yaml"))
+
+
+def broken_task(folder: Path) -> object:
+    (folder / "mine.yaml").write_text("name: [mine\n")
+    return load_task(str(folder / "mine.yaml"))
+
+
+def two_files(folder: Path) -> object:
+    for name in ("train.tsv", "train.csv"):
+        (folder / name).write_text("text\tlabel\na\t0\n")
+    return read_task(Task(name="mine", title="Mine"), folder)
+
+
+def written_twice(folder: Path) -> object:
+    with mock.patch("peftref.design.new.Path", lambda *parts: folder.joinpath(*parts)):
+        write_new("mine", folder=folder)
+        return write_new("mine", folder=folder)
+
+
+def registered_twice(folder: Path) -> object:
+    path = folder / "sample.yaml"
+    path.write_text(SOUND)
+    with mock.patch.dict(os.environ, {"XDG_CONFIG_HOME": str(folder / "config"), "HOME": str(folder)}):
+        register(path)
+        return register(path)
+
+
+def occupied(folder: Path) -> object:
+    (folder / "notes.txt").write_text("mine")
+    return attach(build("llama"), load("lora", r=2)).save(folder)
+
+
+def encoded(folder: Path) -> object:
+    path = folder / "sample.yaml"
+    path.write_bytes(SOUND.replace("Sample", "Sämple").encode("latin-1"))
+    return read_file(path)
+
+
+def huge(folder: Path) -> object:
+    path = folder / "sample.yaml"
+    path.write_bytes(b"#" * (2 << 20))
+    return read_file(path)
+
+
+def latin_rows(folder: Path) -> object:
+    (folder / "train.tsv").write_bytes("text\tlabel\nschön\t1\n".encode("latin-1"))
+    return read_task(Task(name="mine", title="Mine"), folder)
+
+
+class Odd(PretrainedConfig):  # type: ignore[misc]  # transformers is not typed
+    """A config of no model that transformers knows."""
+
+    model_type = "odd"
+
+
+def biased(folder: Path) -> object:
+    attach(build("llama"), load("bitfit")).merge()
+    return None
+
+
+def nowhere(folder: Path) -> object:
+    text = (
+        "{name: m, title: M, insert: [{at: norm, leaves: {s: {shape: [d_model], init: zeros}}, equation: b' = b + s}]}"
+    )
+    return count(read(text), "llama-2-7b")
+
+
+def offline(folder: Path) -> object:
+    with mock.patch("datasets.load_dataset", side_effect=ConnectionError("the hub cannot be reached")):
+        return read_task(load_task("sst2"))
+
+
+def without_split(folder: Path) -> object:
+    with mock.patch("datasets.load_dataset", return_value={"test": None}):
+        return read_task(load_task("sst2"))
+
+
+CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} | {
+    "bad-budget": lambda folder: parse_budget("half", 1000),
+    "bad-label": rows("text\tlabel\na\tyes\nb\tno\nc\tperhaps\n", labels=("no", "yes")),
+    "bad-rate": lambda folder: rates("1e-3,fast,-1"),
+    "bad-rows": rows("text\tlabel\na\t0\nb\tc\t1\n"),
+    "bad-setting": lambda folder: given("lora:r"),
+    "bad-task": bad_task,
+    "broken-yaml": broken_task,
+    "cannot-write": no_place,
+    "detached": detached,
+    "disk-full": full_disk,
+    "duplicate-technique": twice,
+    "empty-rows": rows("text\tlabel\na\t0\n\t1\nb\t1\n"),
+    "empty-split": rows("text\tlabel\n"),
+    "file-exists": written_twice,
+    "host-differs": elsewhere,
+    "host-unknown": lambda folder: load_preset("bert-bass"),
+    "indivisible": indivisible,
+    "layer-absent": lambda folder: count(read(SOUND.replace("equation:", "layers: [12]\n    equation:")), "bert-base"),
+    "mask-fixed": fixed_mask,
+    "merge-order": merged_before_another,
+    "missing-column": rows("sentence\tlabel\na\t0\n"),
+    "name-mismatch": misnamed,
+    "name-taken": lambda folder: [attach(model := build("llama"), load("ia3")), attach(model, load("ia3"))],
+    "no-host": lambda folder: compare(["lora"], task="sst2", data=folder, show=False),
+    "no-model-class": lambda folder: resolve(Odd()),
+    "host-unreachable": lambda folder: load_classifier(str(folder / "none"), 2, 0),
+    "hub-unreachable": offline,
+    "no-sites": nowhere,
+    "no-such-split": without_split,
+    "no-task": lambda folder: compare(["lora"], host=str(folder), show=False),
+    "no-tokenizer": lambda folder: load_tokenizer(str(folder), GPT2Config()),
+    "not-a-classifier": lambda folder: load_classifier(ViTConfig(), 2, 0),
+    "nothing-to-compare": lambda folder: compare([], host=str(folder), task="sst2", show=False),
+    "unreadable-data": rows("text\ttext\tlabel\na\tb\t0\n"),
+    "no-source": lambda folder: read_task(Task(name="mine", title="Mine")),
+    "no-study": lambda folder: Store(folder).read_plan(),
+    "no-such-device": lambda folder: pick_device("quantum"),
+    "no-such-file": lambda folder: read_task(Task(name="mine", title="Mine"), folder / "none"),
+    "not-mergeable": biased,
+    "not-utf8": latin_rows,
+    "saved-damaged": flipped,
+    "saved-missing": missing,
+    "saved-version": lambda folder: edited(folder, format=99),
+    "save-place": occupied,
+    "setting-type": lambda folder: load("lora", r="many"),
+    "shared-shape": shared_by_unequal_sites,
+    "single-class": rows("text\tlabel\na\t1\nb\t1\nc\t1\n" + "".join(f"t{i}\t1\n" for i in range(40))),
+    "slot-absent": lambda folder: count(read(SOUND.replace("attention.query", "cross_attention.query")), "bert-base"),
+    "study-locked": locked,
+    "task-twice": task_twice,
+    "technique-exists": registered_twice,
+    "tune-part": lambda folder: attach(build("gpt2"), read("{name: m, title: M, tune: [attention.query]}")),
+    "tuned-twice": tuned_by_two,
+    "two-files": two_files,
+    "unknown-part": lambda folder: updated("<!-- made: nothing -->\n<!-- end -->"),
+    "unknown-setting": lambda folder: load("lora", rank=3),
+    "unknown-task": lambda folder: load_task("sst3"),
+    "unknown-technique": lambda folder: load("lore"),
+    "unreadable": lambda folder: read_file(folder / "none.yaml"),
+    "yaml-encoding": encoded,
+    "yaml-size": huge,
+}
+
+ELSEWHERE = {
+    "host-map-wrong": "tests/host",
+    "host-no-slots": "tests/host",
+    "host-not-built": "tests/host",
+    "host-not-run": "tests/host",
+}
+"""Codes whose golden text stands with the tests of their part."""

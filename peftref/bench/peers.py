@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,6 @@ from peftref.compile.attach import attach
 from peftref.data import data_folder
 from peftref.design.load import load
 from peftref.host.presets import preset_config
-from peftref.report.table import Column, Table, Value, to_markdown
 from peftref.train.classifier import Classifier, head_names
 
 
@@ -162,29 +161,6 @@ def _trained(model: Any) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-COLUMNS = (
-    Column("host", "host"),
-    Column("technique", "technique"),
-    Column("seconds", "step", "ms", 1),
-    Column("seconds_peft", "peft", "ms", 1),
-    Column("ratio_to_peft", "step / peft", digits=3),
-    Column("ratio_to_frozen_host", "step / frozen host", digits=3),
-    Column("saved", "saved", "MB", 2),
-    Column("saved_ratio", "saved / peft", digits=3),
-    Column("problem", "peft's problem"),
-)
-
-
-def table(records: Sequence[Mapping[str, Any]]) -> Table:
-    """The records as a table."""
-    rows: list[dict[str, Value]] = []
-    for record in records:
-        row: dict[str, Value] = {column.key: record[column.key] for column in COLUMNS}
-        row |= {key: None if record[key] is None else record[key] * 1e3 for key in ("seconds", "seconds_peft")}
-        rows.append(row | {"saved": record["saved"] * 1e-6})
-    return Table(COLUMNS, tuple(rows))
-
-
 def main() -> None:
     """Measures and prints; `--json` writes the records with versions and hardware."""
     parser = argparse.ArgumentParser(prog="python -m peftref.bench.peers", description=main.__doc__)
@@ -206,7 +182,10 @@ def main() -> None:
     for name in given.host or ["bert-base", "llama-4x512"]:
         setup = Setup(name, known[name], dtype=getattr(torch, given.dtype), device=device, compiled=given.compile)
         records += measure(setup, chosen, rounds=given.rounds, seconds=given.seconds)
-    print(to_markdown(table(records)))
+    from peftref.report.peers import peers_table
+    from peftref.report.table import to_markdown
+
+    print(to_markdown(peers_table(records)))
     place = environment(device)
     print(json.dumps(place))
     if given.json:

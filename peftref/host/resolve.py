@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def resolve(host: HostLike, *, model_class: type[PreTrainedModel] | None = None) -> Host:
     """A host from a Host, a preset's name, a local folder, a Hugging Face name, a config or a live model.
 
-    model_class: the class to build, where a config alone leaves it open. Raises PeftrefError `host-unknown` for a name that
+    model_class: the class to build, where a config alone leaves it open. A live model with techniques on it is seen as it is
+    without them. Raises PeftrefError `host-unknown` for a name that
     is none of these, `host-not-built` and `host-not-run` where the class stops, `host-no-slots` where nothing attends.
 
     >>> from transformers import LlamaConfig
@@ -33,7 +34,8 @@ def resolve(host: HostLike, *, model_class: type[PreTrainedModel] | None = None)
     from peftref.host.read_model import resolve_config, resolve_model
 
     if hasattr(host, "named_parameters"):
-        return resolve_model(host)
+        known = getattr(host._modules.get("peftref"), "host", None)
+        return known if isinstance(known, Host) else resolve_model(host)
     return resolve_config(host, model_class)
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def slots(host: HostLike) -> tuple[Site, ...]:
     """Every slot of a host where it stands: sites with `slot`, `stack`, `layer`, `path` and `sizes`. Raises what `resolve` raises.
 
-    >>> site = slots("bert-base")[2]
-    >>> site.slot, site.layer, site.path, site.sizes["d_out"]
-    ('attention.query', 0, 'encoder.layer.0.attention.self.query', 768)
+    >>> site = next(site for site in slots("bert-base") if site.slot == "attention.query")
+    >>> site.layer, site.path, site.sizes["d_out"]
+    (0, 'encoder.layer.0.attention.self.query', 768)
     """
     return resolve(host).sites

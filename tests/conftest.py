@@ -1,0 +1,8 @@
+"""What holds for all tests: no network is asked for anything, and runs are short and the same every time."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

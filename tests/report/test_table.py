@@ -1,0 +1,105 @@
+"""A table in every form holds the same cells, whatever letters they have."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peftref.report.page import page
+from peftref.report.table import Column, Table, to_csv, to_html, to_json, to_latex, to_markdown, to_rich
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
+VALUES = st.one_of(TEXTS, st.integers(-(10**6), 10**6), st.floats(-1e6, 1e6), st.none(), st.booleans())
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Table:
+    keys = draw(st.lists(st.from_regex(r"[a-z]{1,6}", fullmatch=True), min_size=1, max_size=4, unique=True))
+    better: st.SearchStrategy[Any] = st.sampled_from([None, "high", "low"])
+    columns = tuple(
+        Column(key, draw(TEXTS), digits=draw(st.sampled_from([None, 0, 3])), better=draw(better)) for key in keys
+    )
+    rows = draw(st.lists(st.fixed_dictionaries(dict.fromkeys(keys, VALUES)), max_size=4))
+    return Table(columns, tuple(rows))
+
+
+@given(tables())
+def test_json_and_csv_hold_the_plain_values(table: Table) -> None:
+    assert json.loads(to_json(table)) == [
+        {column.key: row[column.key] for column in table.columns} for row in table.rows
+    ]
+    read = list(csv.reader(io.StringIO(to_csv(table))))
+    assert read[0] == [column.key for column in table.columns]
+    assert read[1:] == [["" if row[c.key] is None else str(row[c.key]) for c in table.columns] for row in table.rows]
+
+
+class Cells(HTMLParser):
+    """The texts of the cells of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.inside = True
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.rows[-1][-1] += data
+
+
+@given(tables())
+def test_html_holds_the_texts(table: Table) -> None:
+    reader = Cells()
+    reader.feed(to_html(table))
+    assert reader.rows == [[column.heading for column in table.columns], *table.cells()]
+
+
+@given(tables())
+def test_markdown_and_latex_have_every_row_and_no_stray_bar(table: Table) -> None:
+    lines = to_markdown(table).splitlines()
+    assert len(lines) == len(table.rows) + 2
+    for line in lines:
+        bars = line.replace("\\\\", "").replace("\\|", "").count("|")
+        assert bars == len(table.columns) + 1
+    rows = [line for line in to_latex(table).splitlines() if line.endswith(r" \\")]
+    assert len(rows) == len(table.rows) + 1
+
+
+@pytest.mark.parametrize(("better", "best"), [("high", {1, 3}), ("low", {0}), (None, set())])
+def test_the_best_is_marked_and_ties_are_told(better: str | None, best: set[int]) -> None:
+    column = Column("n", "n", better=better)  # type: ignore[arg-type]  # one of the three
+    assert Table((column,), ({"n": 1}, {"n": 3}, {"n": None}, {"n": 3})).best(column) == best
+
+
+def test_rich_draws_letters_as_they_are() -> None:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=80)
+    console.print(to_rich(Table((Column("a", "[bold]a"),), ({"a": "[red]b"},))))
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO, as given
+    assert "[bold]a" in text
+    assert "[red]b" in text
+
+
+def test_a_page_loads_nothing() -> None:
+    text = page("a < b", "<p>lead</p>", [("figure", "<svg></svg>")], [("notes", ["x & y"])])
+    assert "a &lt; b" in text
+    assert "x &amp; y" in text
+    assert "http" not in text
+    assert "src=" not in text

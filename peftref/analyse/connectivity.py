@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from peftref.rewrite.constant import constants, depends
 from peftref.analyse.reading import Cell, Part
 from peftref.lang.expr import Call, Expr, Text, names, walk
 from peftref.lang.ops import TABLE
 from peftref.lang.show import show
+from peftref.rewrite.constant import constants, depends
 
 
 def connectivity(part: Part) -> Cell:

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from peftref.rewrite.constant import constants
 from peftref.design.load import load
 from peftref.design.placement import Copy, Placement, copies, copy_name, numbers, placements
 from peftref.design.technique import Technique
@@ -18,6 +17,7 @@ from peftref.host.resolve import resolve
 from peftref.host.site import Site
 from peftref.lang.expr import Name, names
 from peftref.lang.size import Size, parse_size
+from peftref.rewrite.constant import constants
 
 if TYPE_CHECKING:
     from peftref.host.resolve import HostLike

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from peftref.rewrite.constant import depends
 from peftref.lang.check import Effect
 from peftref.lang.expr import Call, Expr, Name, Number, names
 from peftref.lang.ops import TABLE
+from peftref.rewrite.constant import depends
 from peftref.rewrite.optimise import simplify
 from peftref.rewrite.output import addends, output, total
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from peftref.analyse.connectivity import connectivity, gate
-from peftref.rewrite.constant import depends
 from peftref.analyse.form import replaced
 from peftref.analyse.identity import identity
 from peftref.analyse.merge import Blocked
@@ -21,6 +20,7 @@ from peftref.host.architecture import ARCHITECTURE, GROUPS
 from peftref.lang.expr import Call, Expr, Name, Text, names, walk
 from peftref.lang.ops import TABLE
 from peftref.lang.show import show
+from peftref.rewrite.constant import depends
 from peftref.rewrite.output import addends
 
 WORDS = {"ffn": "FFN", "cross_attention": "cross attention", "attention": "attention"}

@@ -13,9 +13,11 @@ class Progress:
     def __init__(self, display: Any = None) -> None:
         self.display = display
         self.whole: Any = None
+        self.steps = 0
 
     def start(self, steps: int, title: str) -> None:
         """Opens the bar of the whole study."""
+        self.steps = steps
         if self.display is not None:
             self.whole = self.display.add_task(title, total=steps)
 
@@ -26,8 +28,9 @@ class Progress:
 
     def more(self, steps: int) -> None:
         """Makes the bar of the whole longer by steps that nobody could foresee."""
+        self.steps += steps
         if self.display is not None:
-            self.display.update(self.whole, total=self.display.tasks[self.whole].total + steps)
+            self.display.update(self.whole, total=self.steps)
 
     @contextmanager
     def run(self, title: str, steps: int) -> Iterator[Callable[[int], None]]:

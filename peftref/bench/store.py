@@ -156,14 +156,12 @@ def _writing(path: Path) -> Iterator[None]:
         raise write_problem(path, error) from None
 
 
-def write_problem(path: Path, error: OSError) -> PeftrefError:
+def write_problem(path: Path, error: OSError, hint: str = "give another folder with --out") -> PeftrefError:
     """What to tell about a write that failed: `disk-full` where there is no room, else `cannot-write`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free some room and run the same command again; finished runs are kept"
-        return fail("disk-full", f"no room left on the disk for {path}", hint=hint)
-    return fail(
-        "cannot-write", f"cannot write {path}: {error.strerror or error}", hint="give another folder with --out"
-    )
+        room = "free some room and run the same command again; finished runs are kept"
+        return fail("disk-full", f"no room left on the disk for {path}", hint=room)
+    return fail("cannot-write", f"cannot write {path}: {error.strerror or error}", hint=hint)
 
 
 def _lock(handle: Any, folder: Path) -> None:

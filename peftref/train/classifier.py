@@ -45,7 +45,7 @@ def load_classifier(source: Any, n_labels: int, pad_id: int, *, random: bool = F
     from transformers import AutoModelForSequenceClassification as Auto
     from transformers import PreTrainedModel
 
-    with _silent():
+    with silent():
         if isinstance(source, (str, Path)) and not random:
             try:
                 model, report = Auto.from_pretrained(
@@ -147,7 +147,8 @@ def _copy_backbone(live: Any, model: Any) -> set[str]:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
+    """Keep transformers' progress bars and reports off the terminal, and leave its settings as they were."""
     from transformers.utils import logging as reports
 
     verbosity, bars = reports.get_verbosity(), reports.is_progress_bar_enabled()

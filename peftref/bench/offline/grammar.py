@@ -14,19 +14,17 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 
 GOOD = (
-    "fresh tasty warm polite quick clean quiet bright cheap sturdy funny clever gentle honest lively tender "
-    "charming smooth elegant generous helpful splendid superb reliable"
+    "fresh tasty warm polite quick clean quiet bright cheap sturdy funny clever gentle honest lively tender charming smooth"
 ).split()
 BAD = (
-    "stale bland cold rude slow dirty noisy dim costly flimsy dull silly harsh false lifeless tough "
-    "awful rough clumsy greedy useless dreadful shabby faulty"
+    "stale bland cold rude slow dirty noisy dim costly flimsy dull silly harsh false lifeless tough awful rough"
 ).split()
-TOPICS = "soup waiter room film song phone hotel garden coffee driver train book teacher lesson shop seat".split()
-NEGATORS = ("not", "never", "hardly")
-DEGREES = ("very", "quite", "really", "rather")
-LIKED = ("loved", "enjoyed")
-HATED = ("hated", "regretted")
-WHO = ("we", "they", "i", "everyone")
+TOPICS = "soup waiter room film song phone hotel garden".split()
+NEGATORS = ("not", "never")
+DEGREES = ("very", "quite")
+LIKED = "loved"
+HATED = "hated"
+WHO = ("we", "they")
 LINKS = ("and", "but", "while")
 
 SIZES = {"train": 800, "dev": 400, "test": 800}
@@ -60,13 +58,13 @@ def documents(seed: int, count: int) -> Iterator[str]:
     chance = random.Random(f"documents {seed}")
     for _ in range(count):
         kind = chance.random()
-        if kind < 0.3:
+        if kind < 0.25:
             one = Opinion(chance, chance.choice(TOPICS), GOOD, BAD)
-            yield f"{one.words} . {chance.choice(WHO)} {chance.choice(LIKED if one.good else HATED)} it ."
-        elif kind < 0.6:
+            yield f"{one.words} . {chance.choice(WHO)} {LIKED if one.good else HATED} it ."
+        elif kind < 0.45:
             good = chance.random() < 0.5
             words = chance.sample(GOOD if good else BAD, 3)
-            feeling = chance.choice(LIKED if good else HATED)
+            feeling = LIKED if good else HATED
             yield f"{chance.choice(WHO)} {feeling} the {chance.choice(TOPICS)} , {words[0]} , {words[1]} and {words[2]} ."
         else:
             first, second, sentence = _pair(chance, GOOD, BAD)
@@ -76,7 +74,7 @@ def documents(seed: int, count: int) -> Iterator[str]:
 
 
 def _feeling(chance: random.Random, one: Opinion) -> str:
-    return f"the {one.topic} ? {chance.choice(WHO)} {chance.choice(LIKED if one.good else HATED)} it ."
+    return f"the {one.topic} ? {chance.choice(WHO)} {LIKED if one.good else HATED} it ."
 
 
 def labelled(split: str, seed: int = 0) -> dict[str, list[object]]:

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 
 from peftref.bench.offline.grammar import documents, task_rows
-from peftref.problem import fail
+from peftref.bench.store import write_problem
+from peftref.train.classifier import silent
 from peftref.train.tokenizer import word_tokenizer
 
 Tick = Callable[[int, int], None]
+CACHE_HINT = "set PEFTREF_CACHE to a folder that can be written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,13 @@ class Pretraining:
     heads: int = 4
     inner: int = 192
     documents: int = 24_000
-    steps: int = 1_200
+    steps: int = 900
     batch_size: int = 48
     length: int = 40
-    lr: float = 3e-3
+    lr: float = 5e-3
+    spread: float = 0.1
     seed: int = 0
-    version: int = 1
+    version: int = 2
 
     @property
     def name(self) -> str:
@@ -55,25 +58,32 @@ def cache_folder() -> Path:
 def offline_host(recipe: Pretraining | None = None, tick: Tick = lambda done, total: None) -> Path:
     """The folder of the offline host, pretrained on first use (about a minute on two cores) and cached.
 
-    tick is called with the steps done and their number. The folder appears whole or not at all. Raises PeftrefError `cannot-write`.
+    tick is called with the steps done and their number. The folder appears whole or not at all, also where two processes make it.
+    Raises PeftrefError `cannot-write`, `disk-full`.
     """
     made = recipe or Pretraining()
     target = cache_folder() / made.name
-    if (target / "config.json").is_file():
+    if _made(target):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        hint = "set PEFTREF_CACHE to a folder that can be written"
-        raise fail("cannot-write", f"cannot write {target.parent}: {error.strerror}", hint=hint) from None
+        raise write_problem(target.parent, error, CACHE_HINT) from None
     try:
+        work.chmod(0o755)
         _pretrain(made, work, tick)
-        if not (target / "config.json").is_file():
-            work.rename(target)
+        work.rename(target)
+    except OSError as error:
+        if not _made(target):
+            raise write_problem(target, error, CACHE_HINT) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
+
+
+def _made(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
 
 
 def _pretrain(recipe: Pretraining, folder: Path, tick: Tick) -> None:
@@ -94,6 +104,7 @@ def _pretrain(recipe: Pretraining, folder: Path, tick: Tick) -> None:
                 num_attention_heads=recipe.heads,
                 num_key_value_heads=recipe.heads,
                 max_position_embeddings=128,
+                initializer_range=recipe.spread,
                 tie_word_embeddings=True,
                 pad_token_id=tokenizer.pad_token_id,
                 bos_token_id=tokenizer.bos_token_id,
@@ -101,8 +112,9 @@ def _pretrain(recipe: Pretraining, folder: Path, tick: Tick) -> None:
             )
         )
         _learn(model, ids, tokenizer.pad_token_id, recipe, tick)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with silent():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def _ids(tokenizer: Any, texts: list[str], length: int) -> torch.Tensor:
@@ -113,8 +125,10 @@ def _ids(tokenizer: Any, texts: list[str], length: int) -> torch.Tensor:
 
 def _learn(model: Any, ids: torch.Tensor, pad: int, recipe: Pretraining, tick: Tick) -> None:
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.lr, total_steps=recipe.steps, pct_start=0.1, cycle_momentum=False
+    )
     for step in range(recipe.steps):
         batch = ids[torch.randint(len(ids), (recipe.batch_size,))]
         batch = batch[:, : int((batch != pad).sum(1).max())]

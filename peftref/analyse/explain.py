@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from peftref.analyse.form import replaced
+from peftref.analyse.group import groups, meter
 from peftref.analyse.merge import merge_rule
 from peftref.design.load import load
-from peftref.design.placement import Placement, numbers, placements
+from peftref.design.placement import Placement, placements
 from peftref.design.technique import Technique
 from peftref.host.resolve import resolve
 from peftref.lang.show import show
-from peftref.rewrite.cost import Cost, Load, Meter
+from peftref.rewrite.cost import Cost, Load
 from peftref.rewrite.optimise import optimise
 
 if TYPE_CHECKING:
@@ -77,31 +78,23 @@ def explain(technique: Technique | str, host: HostLike, *, batch: int = 8, lengt
     """
     technique = load(technique) if isinstance(technique, str) else technique
     there = resolve(host)
-    groups: dict[tuple[object, ...], list[Placement]] = {}
-    for placement in placements(technique, there):
-        sizes = tuple(sorted(numbers(placement.site, technique.settings).items()))
-        groups.setdefault((id(placement.insertion), placement.site.slot, sizes, placement.site.lacks), []).append(
-            placement
-        )
-    parts = [part for group in groups.values() for part in _parts(technique, group, Load(batch * length, length))]
+    placed = placements(technique, there)
+    parts = [
+        part for group in groups(technique, placed) for part in _parts(technique, group, Load(batch * length, length))
+    ]
     return Explanation(technique.name, there.name, batch, length, tuple(parts))
 
 
 def _parts(technique: Technique, group: list[Placement], load: Load) -> list[Part]:
     placement = group[0]
     effect, site = placement.effect, placement.site
-    sizes = {k: v for k, v in numbers(site, technique.settings).items() if isinstance(v, int)}
-    leaves = {name for name, leaf in placement.insertion.leaves.items() if leaf.trainable}
-    inputs = {
-        name for name, entry in effect.scope.entries.items() if entry.role == "quantity" and entry.kind.per != "none"
-    }
-    meter = Meter(effect.scope, sizes, Load(load.tokens, load.length, frozenset(leaves | inputs)))
+    measure = meter(technique, placement, load)
     rule = merge_rule(placement.insertion, effect)
     found = []
     for quantity, value in replaced(effect).items():
         if quantity in site.lacks and effect.kind != "linear":
             continue
-        chosen, decisions = optimise(value, meter)
+        chosen, decisions = optimise(value, measure)
         steps = tuple(
             Step(show(each.before), show(each.after), each.laws, each.cost_before.score, each.cost_after.score)
             for each in decisions
@@ -114,8 +107,8 @@ def _parts(technique: Technique, group: list[Placement], load: Load) -> list[Par
                 show(placement.insertion.equation),
                 show(value),
                 show(chosen),
-                meter.cost(value),
-                meter.cost(chosen),
+                measure.cost(value),
+                measure.cost(chosen),
                 steps,
                 rule.show(),
             )

@@ -17,15 +17,25 @@ from peftref.design.technique import Technique
 from peftref.host.resolve import resolve
 from peftref.host.site import Site
 from peftref.problem import PeftrefError, fail, nearest
+from peftref.rewrite.cost import Load
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def attach(model: PreTrainedModel, technique: Technique, name: str = "default", *, seed: int = 0) -> Attached:
+def attach(
+    model: PreTrainedModel,
+    technique: Technique,
+    name: str = "default",
+    *,
+    seed: int = 0,
+    batch: int = 8,
+    length: int = 64,
+) -> Attached:
     """Attaches a technique to a host in place, freezes the host, and makes it the only active one.
 
     The host's own parameters get a gradient only where the technique trains them (`tune`). seed: of the leaves' random inits.
+    batch, length: samples and tokens of each for which the cheapest form is chosen; every form computes the same at any other.
     Raises PeftrefError `name-taken`, and whatever keeps the technique from standing on this host; the host is then untouched.
 
     >>> from transformers import LlamaConfig, LlamaModel
@@ -44,7 +54,9 @@ def attach(model: PreTrainedModel, technique: Technique, name: str = "default", 
         raise fail("name-taken", f"a technique named {name} is attached already", hint="give another name")
     placed = placements(technique, modules.host)
     trained = tuned_names(model, technique, modules.host)
-    inserted = Inserted(technique, modules.host, placed, name=name, flow=modules.flow)
+    inserted = Inserted(
+        technique, modules.host, placed, name=name, flow=modules.flow, load=Load(batch * length, length)
+    )
     _initialise(model, inserted, seed)
     if modules is not known:
         modules.frozen = {key: parameter.requires_grad for key, parameter in model.named_parameters()}

@@ -24,6 +24,7 @@ from peftref.design.placement import Copy, Placement, copies, copy_name, numbers
 from peftref.design.technique import Technique
 from peftref.host.host import Host
 from peftref.host.site import Site
+from peftref.rewrite.cost import Load
 from peftref.rewrite.share import read_by, together
 
 
@@ -46,6 +47,7 @@ class Inserted(nn.Module):
         *,
         name: str = "default",
         flow: Callable[[str], Flow] = lambda stack: Flow(),
+        load: Load | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -58,7 +60,7 @@ class Inserted(nn.Module):
             leaf = nn.Parameter(torch.empty(copy.shape), requires_grad=copy.leaf.trainable)
             _branch(self.leaves, copy.name).register_parameter(copy.leaf.name, leaf)
         self.runs: dict[str, list[Run]] = {}
-        made = _Classes(technique)
+        made = _Classes(technique, load or Load())
         alone = [made.source(placement) for placement in placed]
         shared_by = together([placement.site for placement in placed], [source.products() for source in alone])
         self.sources = [
@@ -119,8 +121,9 @@ class Inserted(nn.Module):
 class _Classes:
     """The generated classes of a technique, each made once."""
 
-    def __init__(self, technique: Technique) -> None:
+    def __init__(self, technique: Technique, load: Load) -> None:
         self.technique = technique
+        self.batch = load
         self.sources: dict[tuple[Any, ...], SiteSource] = {}
         self.classes: dict[str, type[nn.Module]] = {}
 
@@ -132,7 +135,7 @@ class _Classes:
         if key not in self.sources:
             title = class_name(self.technique.name, site.slot)
             self.sources[key] = site_source(
-                title, placement.insertion, placement.effect, values, lacks=site.lacks, stacked=stacked
+                title, placement.insertion, placement.effect, values, lacks=site.lacks, load=self.batch, stacked=stacked
             )
         return self.sources[key]
 

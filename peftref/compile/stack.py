@@ -42,9 +42,10 @@ class StackTap:
         self.site, self.active = site, active
         self.embedding = model.get_submodule(site.path)
         self.leaves_at_entry = stack.exit == stack.entry and reader is None
-        if "inputs_embeds" not in self.names:
+        embedded = "inputs_embeds" not in self.names
+        if embedded:
             self.overrides.append(Override(self.embedding, self._embedded))
-        if stack.exit != stack.entry and reader is None:
+        if (embedded or stack.exit != stack.entry) and reader is None:
             self.overrides.append(Override(model.get_submodule(stack.exit), self._leave))
         if reader is not None:
             self.overrides.append(Override(model.get_submodule(reader.entry), self._read))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 import transformers
+from torch.fx.experimental._config import patch as masks_take_all  # type: ignore[attr-defined]
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from peftref.host.graph import Graph
@@ -70,7 +71,7 @@ def observe(model: PreTrainedModel) -> Graph:
     for inputs in inputs_of(model):
         if inputs:
             try:
-                with _quiet():
+                with _quiet(), masks_take_all(meta_nonzero_assume_all_nonzero=True):
                     return record(model, inputs)
             except Exception as error:
                 said = _said(error)

@@ -74,10 +74,17 @@ def entry(flow: Flow, layers_path: str, sources: Sequence[int]) -> str:
     return around[0]
 
 
-def exit_path(flow: Flow, layers_path: str) -> str:
-    """The innermost module around the layers that was called: its output is the sequence after the last layer."""
-    called = {call.path for call in flow.graph.calls}
-    return next((path for path in _around(layers_path) if path in called), "")
+def exit_path(flow: Flow, pile: Pile, after: Call | None) -> str:
+    """The module whose output is the sequence after the last layer: the innermost one around the layers that was called.
+
+    Where that one goes on to use its weights on the sequence (to pool it), it is the norm that follows the layers, or the last
+    layer.
+    """
+    around = next((call for path in _around(pile.path) for call in flow.graph.calls if call.path == path), None)
+    last = after or pile.layers[-1].call
+    if around and any(last.stop <= event < around.stop for event in flow.weighted):
+        return last.path
+    return around.path if around else ""
 
 
 def _around(path: str) -> list[str]:

@@ -42,7 +42,7 @@ def read_stack(writer: Writer, pile: Pile) -> Stack:
         sizes=common,
         layers_path=pile.path,
         entry=entry(flow, pile.path, model_inputs(flow, pile)),
-        exit=exit_path(flow, pile.path),
+        exit=exit_path(flow, pile, after),
     )
 
 

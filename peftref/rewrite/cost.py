@@ -114,21 +114,26 @@ class Meter:
             product = len(op.linear & set(range(len(operands)))) > 1
             if activation and ((product and others) or (not op.linear and op.name not in ("add", "sub") and needing)):
                 kept.add(arg)
-        return total + Cost(flops, flops * len(needing), moved * (1 + bool(needing)))
+        return total + Cost(flops, _backward(expr, flops, needing), moved * (1 + bool(needing)))
 
     def _flops(self, expr: Call, operands: Sequence[Expr]) -> int:
         times = self.times(expr)
         if isinstance(expr.args[0], Text):
+            axes = self.scope.axes(expr)
+            if len(axes) == len(self.shape(expr)):
+                return 0
             widest = max(self.times(arg) for arg in operands)
-            return (
-                2
-                * prod(size.evaluate(self.sizes) for size in self.scope.axes(expr).values())
-                * widest
-                * (len(operands) - 1)
-            )
+            return 2 * prod(size.evaluate(self.sizes) for size in axes.values()) * widest * (len(operands) - 1)
         if expr.op == "attend":
             query, _, value = (self.shape(arg) for arg in operands)
             keys = self.load.length if self.scope.kind(operands[1]).per == "token" else self.shape(operands[1])[0]
             return 2 * (prod(query) + prod(query[:-1]) * value[-1]) * keys * times
         rule = TABLE[expr.op].flops
         return rule(tuple(self.shape(arg) for arg in operands), self.shape(expr)) * times if rule else 0
+
+
+def _backward(expr: Call, flops: int, needing: Sequence[int]) -> int:
+    """As much again for every operand that needs a gradient; attention's scores and weighted sum are half of its work each."""
+    if expr.op == "attend":
+        return flops * (len(needing) + bool({0, 1} & set(needing))) // 2
+    return flops * len(needing)

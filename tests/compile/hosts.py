@@ -19,6 +19,18 @@ CONFIGS: dict[str, Any] = {
     "t5": lambda: tf.T5Config(
         vocab_size=99, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0
     ),
+    "bart": lambda: tf.BartConfig(
+        **_TEXT,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        decoder_start_token_id=2,
+    ),
+    "vit": lambda: tf.ViTConfig(**_WIDE, image_size=16, patch_size=8),
 }
 
 
@@ -34,8 +46,10 @@ def build(family: str, head: str | None = None, **config: Any) -> tf.PreTrainedM
 
 
 def inputs(model: tf.PreTrainedModel, rows: int = 2, length: int = 7) -> dict[str, torch.Tensor]:
-    """Token ids that suit a host."""
+    """Token ids, or an image, that suit a host."""
     generator = torch.Generator().manual_seed(1)
+    if model.main_input_name == "pixel_values":
+        return {"pixel_values": torch.randn(rows, 3, 16, 16, generator=generator)}
     ids = torch.randint(3, 99, (rows, length), generator=generator)
     found = {"input_ids": ids}
     if model.config.is_encoder_decoder:

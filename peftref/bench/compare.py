@@ -111,10 +111,14 @@ def compare(
             }
             bench = _bench(classifier, study, splits, where, measured)
             bar.start(study.steps(), f"{len(entrants)} techniques on {study.host.name}, {rows.name}: {store.folder}")
-            finals = {
-                label: _technique(study, entry, technique, bench, store, bar)
-                for label, (entry, technique) in entrants.items()
-            }
+            try:
+                finals = {
+                    label: _technique(study, entry, technique, bench, store, bar)
+                    for label, (entry, technique) in entrants.items()
+                }
+            except KeyboardInterrupt:
+                kept = f"finished runs are kept in {store.runs}; run the same command again to go on"
+                raise KeyboardInterrupt(kept) from None
     return Result(study, store.folder, finals)
 
 
@@ -228,7 +232,7 @@ def _guess(rows: Dataset) -> dict[str, float]:
 def _bench(
     classifier: Classifier, study: Study, splits: Mapping[str, Encoded], device: str, measured: bool
 ) -> Workbench:
-    attaching: Attach = _attach
+    attaching = _attaching(study.schedule.batch_size, round(float(splits["train"].lengths.float().mean())))
     gauge = None
     if measured:
         train = splits["train"]
@@ -249,5 +253,10 @@ def _bench(
     )
 
 
-def _attach(model: Any, technique: Any, *, seed: int = 0) -> Any:
-    return attach(model, technique, seed=seed)
+def _attaching(batch: int, length: int) -> Attach:
+    """Attaching in the form that is cheapest for the study's batches."""
+
+    def attaching(model: Any, technique: Any, *, seed: int = 0) -> Any:
+        return attach(model, technique, seed=seed, batch=batch, length=length)
+
+    return attaching

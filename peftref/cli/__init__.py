@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 
@@ -15,13 +14,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     SystemExit: 0
     """
     from peftref.cli.app import app
-    from peftref.cli.output import failed, quiet_pipe
+    from peftref.cli.output import INTERRUPTED, failed, quiet_pipe
 
     try:
         code = app(list(arguments) if arguments is not None else None, standalone_mode=False)
     except Exception as error:
         code = failed(error)
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept", file=sys.stderr)
-        code = 130
+        code = INTERRUPTED
     raise SystemExit(quiet_pipe(code if isinstance(code, int) else 0))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from peftref.problem import PeftrefError
 
 if TYPE_CHECKING:
     from peftref.report.table import Table
 
-USAGE = 2
+USAGE, INTERRUPTED = 2, 130
+"""Exit codes: of the user's mistakes, and of an interrupt."""
 
 
 def lines(texts: Iterable[str]) -> None:
@@ -60,10 +64,20 @@ def failed(error: Exception) -> int:
         shows()
         return int(error.exit_code)
     if type(error).__name__ == "Abort":
-        return 130
+        return INTERRUPTED
     if type(error).__name__ == "Exit":
         return int(getattr(error, "exit_code", 0))
     raise error
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Around a long job: an interrupt ends it with what the job says about its output, and no traceback."""
+    try:
+        yield
+    except KeyboardInterrupt as cause:
+        print("\n".join(["", "interrupted", *map(str, cause.args)]), file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def quiet_pipe(code: int) -> int:

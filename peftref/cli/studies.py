@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from peftref.cli.options import Settings, SomeNames
-from peftref.cli.output import print_table
+from peftref.cli.output import interruptible, print_table
 
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="runs per technique, each with its own seed")]
 Steps = Annotated[
@@ -55,20 +55,21 @@ def compare(
     from peftref.design.given import given, rates
 
     chosen = [given(name, settings or ()) for name in names or FOUNDING]
-    result = compared(
-        chosen,
-        host=host,
-        task=task,
-        data=data,
-        seeds=seeds,
-        steps=steps,
-        budget=budget,
-        lrs=rates(lrs) if lrs else LRS,
-        batch_size=batch_size,
-        out=out,
-        device=device,
-        measured=measured,
-    )
+    with interruptible():
+        result = compared(
+            chosen,
+            host=host,
+            task=task,
+            data=data,
+            seeds=seeds,
+            steps=steps,
+            budget=budget,
+            lrs=rates(lrs) if lrs else LRS,
+            batch_size=batch_size,
+            out=out,
+            device=device,
+            measured=measured,
+        )
     _tell(result.folder)
 
 
@@ -82,7 +83,9 @@ def demo(seeds: Seeds = 3, steps: Steps = 200, out: Out = None) -> None:
     from peftref.bench.compare import FOUNDING
     from peftref.bench.compare import compare as compared
 
-    _tell(compared(FOUNDING, seeds=seeds, steps=steps, lrs=(1e-3, 3e-3, 1e-2), out=out).folder)
+    with interruptible():
+        result = compared(FOUNDING, seeds=seeds, steps=steps, out=out)
+    _tell(result.folder)
 
 
 def _tell(folder: Path) -> None:

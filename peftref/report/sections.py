@@ -181,7 +181,7 @@ def _taken(rate: float | None, records: tuple[Record, ...]) -> str:
     if rate is None:
         return "none finished"
     tried = [float(record["run"]["lr"]) for record in records]
-    return f"{rate:g}, at the edge" if rate in (min(tried), max(tried)) else f"{rate:g}"
+    return f"{rate:g}, at the edge" if tried and rate in (min(tried), max(tried)) else f"{rate:g}"
 
 
 def _settings(findings: Findings) -> list[str]:

@@ -92,8 +92,9 @@ def to_rich(table: Table) -> RichTable:
     from rich.text import Text
 
     drawn = RichTable(title=table.title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for column in table.columns:
-        drawn.add_column(Text(column.heading), justify="right" if table.numeric(column) else "left", overflow="fold")
+    for i, column in enumerate(table.columns):
+        side: Literal["left", "right"] = "right" if table.numeric(column) else "left"
+        drawn.add_column(Text(column.heading), justify=side, overflow="fold", no_wrap=i == 0)
     best = [table.best(column) for column in table.columns]
     for i, cells in enumerate(table.cells()):
         drawn.add_row(*(Text(cell, style="bold" if i in top else "") for cell, top in zip(cells, best, strict=True)))

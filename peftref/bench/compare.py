@@ -21,9 +21,10 @@ from peftref.bench.timing import Batch
 from peftref.compile.attach import attach
 from peftref.design.technique import Technique
 from peftref.host.host import Host
-from peftref.host.resolve import resolve
+from peftref.host.presets import preset_names
+from peftref.host.resolve import read_config, resolve
 from peftref.problem import PeftrefError, Problem, fail
-from peftref.train.classifier import Classifier, load_classifier, load_config
+from peftref.train.classifier import Classifier, load_classifier
 from peftref.train.data import Encoded, encode, order
 from peftref.train.metrics import accuracy, macro_f1
 from peftref.train.read import local_task, read_task
@@ -186,7 +187,10 @@ def _host(host: Any, bar: Progress) -> Any:
 
 
 def _classifier(source: Any, rows: Dataset) -> tuple[Classifier, Tokenizer]:
-    config = load_config(source) if isinstance(source, str) else getattr(source, "config", source)
+    if isinstance(source, str) and source in preset_names() and not Path(source).is_dir():
+        hint = "give a folder with weights, or a hub name"
+        raise fail("host-unreachable", f"the preset {source} has sizes and no weights to train on", hint=hint)
+    config = read_config(source) if isinstance(source, str) else getattr(source, "config", source)
     name = source if isinstance(source, str) else str(getattr(config, "_name_or_path", "") or "")
     if not name:
         hint = "give the folder or the hub name it was loaded from"

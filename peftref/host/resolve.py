@@ -46,11 +46,11 @@ def _named(name: str | Path, model_class: type[PreTrainedModel] | None) -> Host:
 
     if str(name) in preset_names():
         return resolve_config(preset_config(str(name)), model_class, str(name))
-    return resolve_config(_config(name), model_class, Path(name).name if Path(name).is_dir() else str(name))
+    return resolve_config(read_config(name), model_class, Path(name).name if Path(name).is_dir() else str(name))
 
 
-def _config(name: str | Path) -> PreTrainedConfig:
-    """The config of a local folder or of a Hugging Face name; no code of theirs is run."""
+def read_config(name: str | Path) -> PreTrainedConfig:
+    """The config of a local folder or of a Hugging Face name; no code of theirs is run. Raises PeftrefError `host-unknown`."""
     from transformers import AutoConfig
 
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():

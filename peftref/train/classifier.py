@@ -36,17 +36,16 @@ class Classifier:
         return fingerprint(self.model, self.head)
 
 
-def load_classifier(source: Any, n_labels: int, pad_id: int, *, random: bool = False) -> Classifier:
+def load_classifier(source: Any, n_labels: int, pad_id: int) -> Classifier:
     """A host with a classification head.
 
-    source: a folder or hub name, a configuration (random weights), or a live model (its backbone is copied). random:
-    ignore pretrained weights. Raises PeftrefError `not-a-classifier`, `host-unreachable`.
+    source: a folder or hub name, a configuration (random weights), or a live model (its backbone is copied). Raises PeftrefError `not-a-classifier`, `host-unreachable`.
     """
     from transformers import AutoModelForSequenceClassification as Auto
     from transformers import PreTrainedModel
 
     with silent():
-        if isinstance(source, (str, Path)) and not random:
+        if isinstance(source, (str, Path)):
             try:
                 model, report = Auto.from_pretrained(
                     str(source),
@@ -62,27 +61,13 @@ def load_classifier(source: Any, n_labels: int, pad_id: int, *, random: bool = F
             missing = set(report["missing_keys"])
         else:
             live = source if isinstance(source, PreTrainedModel) else None
-            model = _from_config(load_config(source if live is None else live.config), n_labels)
+            model = _from_config(source if live is None else live.config, n_labels)
             missing = set() if live is None else _copy_backbone(live, model)
     if getattr(model.config, "pad_token_id", None) is None:
         model.config.pad_token_id = pad_id
-    is_random = not isinstance(source, PreTrainedModel) and (random or not isinstance(source, (str, Path)))
+    is_random = not isinstance(source, PreTrainedModel) and not isinstance(source, (str, Path))
     model.eval()
     return Classifier(model, head_names(model) | missing & {name for name, _ in model.named_parameters()}, is_random)
-
-
-def load_config(source: Any) -> Any:
-    """The configuration of a folder, a hub name, or itself; PeftrefError `host-unreachable`."""
-    if not isinstance(source, (str, Path)):
-        return source
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(str(source), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0][:200]
-        hint = "give a folder with config.json, or a hub name while the network is there"
-        raise fail("host-unreachable", f"there is no host {source}: {first}", hint=hint) from None
 
 
 def head_names(model: Any) -> frozenset[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from transformers import GPT2Config, PretrainedConfig, ViTConfig
+from transformers import BertConfig, GPT2Config, PatchTSTConfig, PretrainedConfig, ResNetConfig, ViTConfig
 
 from peftref.analyse.count import count
 from peftref.bench.budget import parse_budget
@@ -24,6 +24,7 @@ from peftref.design.given import given, rates
 from peftref.design.load import load, read, read_file
 from peftref.design.new import write_new
 from peftref.design.register import register
+from peftref.host.family import read_family
 from peftref.host.presets import load_preset
 from peftref.host.resolve import resolve
 from peftref.report.reference import updated
@@ -252,6 +253,12 @@ def offline(folder: Path) -> object:
         return read_task(load_task("sst2"))
 
 
+def torn_map(folder: Path) -> object:
+    path = folder / "mine.yaml"
+    path.write_text("{model_type: mine, title: Mine, attentions: [{module: layers, n_heads: 4}]}", encoding="utf-8")
+    return read_family(path)
+
+
 def without_split(folder: Path) -> object:
     with mock.patch("datasets.load_dataset", return_value={"test": None}):
         return read_task(load_task("sst2"))
@@ -273,6 +280,10 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "empty-split": rows("text\tlabel\n"),
     "file-exists": written_twice,
     "host-differs": elsewhere,
+    "host-map-wrong": torn_map,
+    "host-no-slots": lambda folder: resolve(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1])),
+    "host-not-built": lambda folder: resolve(BertConfig(hidden_size=30, num_attention_heads=4)),
+    "host-not-run": lambda folder: resolve(PatchTSTConfig()),
     "host-unknown": lambda folder: load_preset("bert-bass"),
     "indivisible": indivisible,
     "layer-absent": lambda folder: count(read(SOUND.replace("equation:", "layers: [12]\n    equation:")), "bert-base"),
@@ -320,11 +331,3 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "yaml-encoding": encoded,
     "yaml-size": huge,
 }
-
-ELSEWHERE = {
-    "host-map-wrong": "tests/host",
-    "host-no-slots": "tests/host",
-    "host-not-built": "tests/host",
-    "host-not-run": "tests/host",
-}
-"""Codes whose golden text stands with the tests of their part."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from peftref.problem import PeftrefError
-from tests.golden.cases import CASES, ELSEWHERE
+from tests.golden.cases import CASES
 from tests.golden.codes import codes
 
 TEXTS = Path(__file__).parent / "texts"
@@ -32,6 +32,5 @@ def test_the_full_text_of_a_problem(code: str, tmp_path: Path, monkeypatch: pyte
 
 def test_every_code_has_a_golden_text() -> None:
     known = set(codes())
-    assert known - set(CASES) - set(ELSEWHERE) == set()
-    assert set(CASES) | set(ELSEWHERE) == known
+    assert set(CASES) == known
     assert {path.stem for path in TEXTS.glob("*.txt")} == set(CASES)

@@ -21,7 +21,14 @@ from peftref.train.metrics import accuracy, macro_f1
 from peftref.train.read import local_task, read_task
 from peftref.train.rows import Split
 
-ROWS = [("a good, long film", 1), ('he said "no"', 0), ("it's fine", 1), ("dull — very", 0), ("a,b,c", 1), ("null", 0)] * 9
+ROWS = [
+    ("a good, long film", 1),
+    ('he said "no"', 0),
+    ("it's fine", 1),
+    ("dull — very", 0),
+    ("a,b,c", 1),
+    ("null", 0),
+] * 9
 
 
 def write(folder: Path, kind: str) -> Path:

@@ -8,24 +8,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from peftref.analyse.count import count
-from peftref.analyse.form import replaced
 from peftref.analyse.group import groups, meter
 from peftref.design.load import load
-from peftref.design.placement import Placement, placements
+from peftref.design.placement import Placement, numbers, placements
 from peftref.design.technique import Technique
 from peftref.host.architecture import ARCHITECTURE
 from peftref.host.host import Host
 from peftref.host.resolve import resolve
 from peftref.host.site import Site
 from peftref.lang.expr import Call, Expr, Name, names, walk
-from peftref.rewrite.cost import Cost, Load
+from peftref.rewrite.computed import computed
+from peftref.rewrite.cost import Load
 from peftref.rewrite.optimise import optimise
+from peftref.rewrite.share import read_by
 
 if TYPE_CHECKING:
     from peftref.host.resolve import HostLike
 
 BYTES = 4
 """Of a number in single precision."""
+X = Name("x")
 MOMENTS = 2
 """Numbers that AdamW keeps for every trained parameter."""
 
@@ -36,7 +38,8 @@ class Costs:
 
     forward, backward: FLOPs per token that the technique adds; backward as if what it reads needed a gradient as well.
     host_forward: FLOPs per token of the frozen host alone, without a head. host_backward: of the gradients that pass through it.
-    saved: numbers that the technique keeps for backward, a value that several sites read counted at each.
+    saved: numbers that the technique's own equations keep for backward, an input that several sites read once; what the host keeps
+    more because of it (a longer sequence, the input of a norm) is left out, and what torch's fused kernels save instead.
     state: bytes of AdamW's two moments in single precision. extra_tokens: by how much the sequence of a stack grows, at most.
     extra_keys: by how many keys and values attention sees more, at most. reaches: the lowest layer of each stack to which
     back-propagation goes; 0 is the bottom. stops_early: it stops above the bottom of the first stack.
@@ -79,29 +82,31 @@ def cost(technique: Technique | str, host: HostLike, *, batch: int = 8, length: 
     lengths = _Lengths(
         there, length, {site.stack: tokens[site.name] for site in there.sites if site.name in tokens}, keys
     )
-    total = Cost()
+    forward, backward = 0, 0
+    kept: dict[object, int] = {}
     for group in groups(technique, placed):
         longer = lengths.own(group[0].site.stack)
-        total = _times(_parts(technique, group, Load(batch * longer, longer)), len(group)) + total
+        found = _parts(technique, group[0], Load(batch * longer, longer))
+        forward, backward = forward + len(group) * found.forward, backward + len(group) * found.backward
+        for placement in group:
+            kept |= {_holder(placement.site, value): size for value, size in found.kept.items()}
     tuned = () if technique.tune in ("none", "all") else there.select(technique.tune)
     tuned = tuple(site for site in there.sites if _counted(site)) if technique.tune == "all" else tuned
     reaches = _reaches(there, [*(each.site for each in placed if _trains(each)), *tuned])
     lowest = dict(reaches)
     bare = _Lengths(there, length, {}, {})
     weights = sum(2 * _weight(site) for site in tuned if site.kind == "linear")
-    kept = batch * length * sum(site.sizes["d_in"] for site in tuned if site.kind == "linear")
+    kept |= {_holder(site, X): batch * length * site.sizes["d_in"] for site in tuned if site.kind == "linear"}
     return Costs(
         technique=technique.name,
         host=there.name,
         batch=batch,
         length=length,
-        forward=total.flops / (batch * length) + (lengths.total() - bare.total()) / length,
-        backward=total.backward / (batch * length)
-        + weights
-        + (lengths.through(lowest) - bare.through(lowest)) / length,
+        forward=forward / (batch * length) + (lengths.total() - bare.total()) / length,
+        backward=backward / (batch * length) + weights + (lengths.through(lowest) - bare.through(lowest)) / length,
         host_forward=bare.total() / length,
         host_backward=bare.through(lowest) / length,
-        saved=total.saved + kept,
+        saved=sum(kept.values()),
         state=MOMENTS * BYTES * count(technique, there).trained,
         extra_tokens=max(tokens.values(), default=0),
         extra_keys=max(keys.values(), default=0),
@@ -110,20 +115,32 @@ def cost(technique: Technique | str, host: HostLike, *, batch: int = 8, length: 
     )
 
 
-def _parts(technique: Technique, group: list[Placement], load: Load) -> Cost:
-    """The cost of all that one placement replaces, in the forms that are chosen; less the host's own product where nobody reads it."""
-    placement = group[0]
-    measure = meter(technique, placement, load)
-    total = Cost()
-    for quantity, value in replaced(placement.effect).items():
-        if quantity in placement.site.lacks and placement.effect.kind != "linear":
-            continue
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Of one placement: FLOPs forward and backward, and the values kept for backward with how many numbers each has."""
+
+    forward: int
+    backward: int
+    kept: Mapping[Expr, int]
+
+
+def _parts(technique: Technique, placement: Placement, load: Load) -> _Found:
+    """The cost of all that a placement replaces, in the forms that are chosen; less the host's own product where nobody reads it."""
+    site, measure = placement.site, meter(technique, placement, load)
+    forward, backward = 0, 0
+    kept: dict[Expr, int] = {}
+    for quantity, value in computed(placement.effect, site.lacks, numbers(site, technique.settings)).items():
         chosen, _ = optimise(value, measure)
-        total += measure.cost(chosen)
-        if _replaces(placement.site, chosen, quantity):
-            own = 2 * _weight(placement.site) * load.tokens
-            total += Cost(flops=-own, backward=-own)
-    return total
+        found = measure.cost(chosen)
+        own = 2 * _weight(site) * load.tokens if _replaces(site, chosen, quantity) else 0
+        forward, backward = forward + found.flops - own, backward + found.backward - own
+        kept |= {each: measure.elements(each) for each in measure.kept(chosen)}
+    return _Found(forward, backward, kept)
+
+
+def _holder(site: Site, value: Expr) -> object:
+    """What holds a kept value: the input that several sites read is kept once."""
+    return (read_by(site), value) if value == X and site.reads else (site.name, value)
 
 
 def _replaces(site: Site, value: Expr, quantity: str) -> bool:
@@ -131,10 +148,6 @@ def _replaces(site: Site, value: Expr, quantity: str) -> bool:
     port = site.ports.get("h")
     whole = port is None or port.rows is None
     return site.kind == "linear" and quantity == "h" and whole and "h" not in names(value)
-
-
-def _times(found: Cost, n: int) -> Cost:
-    return Cost(n * found.flops, n * found.backward, n * found.elements, n * found.saved)
 
 
 def _trains(placement: Placement) -> bool:

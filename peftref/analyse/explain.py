@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from peftref.analyse.form import replaced
+from peftref.analyse.cost import Costs, cost
 from peftref.analyse.group import groups, meter
 from peftref.analyse.merge import merge_rule
 from peftref.design.load import load
-from peftref.design.placement import Placement, placements
+from peftref.design.placement import Placement, numbers, placements
 from peftref.design.technique import Technique
 from peftref.host.resolve import resolve
 from peftref.lang.show import show
+from peftref.rewrite.computed import computed
+from peftref.rewrite.constant import foldable
 from peftref.rewrite.cost import Cost, Load
-from peftref.rewrite.optimise import optimise
+from peftref.rewrite.optimise import Decision, optimise
+from peftref.rewrite.share import products, together
 
 if TYPE_CHECKING:
     from peftref.host.resolve import HostLike
-
-BYTES = 4
-"""Of a number in single precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,9 @@ class Step:
 class Part:
     """One replaced quantity at one slot of one size: `sites` says at how many places of the host it stands.
 
-    score: operations both ways, with the numbers written weighed as operations; the form with the lower one is taken.
+    written: the equation as the technique has it; naive: the value computed as it stands there, chosen: the form with the lowest
+    score (operations both ways, with the numbers written weighed as operations). together: leaves whose products with x are made
+    in one with those of other sites that read the same x. kept: parts of leaves alone, made again only when a leaf has changed.
     """
 
     slot: str
@@ -50,23 +52,21 @@ class Part:
     naive_cost: Cost
     chosen_cost: Cost
     steps: tuple[Step, ...]
+    together: tuple[str, ...]
+    kept: tuple[str, ...]
     merge: str
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The parts of a technique on a host, for a batch of so many samples of so many tokens."""
+    """The parts of a technique on a host, and what they cost in all, for a batch of so many samples of so many tokens."""
 
     technique: str
     host: str
     batch: int
     length: int
     parts: tuple[Part, ...]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens in the batch."""
-        return self.batch * self.length
+    costs: Costs
 
 
 def explain(technique: Technique | str, host: HostLike, *, batch: int = 8, length: int = 64) -> Explanation:
@@ -74,43 +74,56 @@ def explain(technique: Technique | str, host: HostLike, *, batch: int = 8, lengt
 
     >>> part = explain("lora", "bert-base").parts[0]
     >>> part.chosen, part.naive_cost.flops // part.chosen_cost.flops
-    ('h + B @ (alpha / r * (A @ dropout(x)))', 48)
+    ('h + B @ (alpha / r * (A @ x))', 48)
     """
     technique = load(technique) if isinstance(technique, str) else technique
     there = resolve(host)
-    placed = placements(technique, there)
-    parts = [
-        part for group in groups(technique, placed) for part in _parts(technique, group, Load(batch * length, length))
-    ]
-    return Explanation(technique.name, there.name, batch, length, tuple(parts))
+    tokens = Load(batch * length, length)
+    chosen = [_Chosen(technique, group, tokens) for group in groups(technique, placements(technique, there))]
+    sites = [(each, placement.site) for each in chosen for placement in each.group]
+    shared = together([site for _, site in sites], [each.products() for each, _ in sites])
+    shares = {id(each) for (each, _), one in zip(sites, shared, strict=True) if one}
+    parts = [part for each in chosen for part in each.parts(shared=id(each) in shares)]
+    costs = cost(technique, there, batch=batch, length=length)
+    return Explanation(technique.name, there.name, batch, length, tuple(parts), costs)
 
 
-def _parts(technique: Technique, group: list[Placement], load: Load) -> list[Part]:
-    placement = group[0]
-    effect, site = placement.effect, placement.site
-    measure = meter(technique, placement, load)
-    rule = merge_rule(placement.insertion, effect)
-    found = []
-    for quantity, value in replaced(effect).items():
-        if quantity in site.lacks and effect.kind != "linear":
-            continue
-        chosen, decisions = optimise(value, measure)
-        steps = tuple(
-            Step(show(each.before), show(each.after), each.laws, each.cost_before.score, each.cost_after.score)
-            for each in decisions
-        )
-        found.append(
+class _Chosen:
+    """The values that a group of placements computes, each as it stands there and as it is computed."""
+
+    def __init__(self, technique: Technique, group: list[Placement], batch: Load) -> None:
+        self.group, first = group, group[0]
+        self.placement = first
+        self.measure = meter(technique, first, batch)
+        values = computed(first.effect, first.site.lacks, numbers(first.site, technique.settings))
+        self.values = {name: (value, *optimise(value, self.measure)) for name, value in values.items()}
+
+    def products(self) -> tuple[str, ...]:
+        """The leaves that are multiplied with x as it comes in."""
+        return products((better for _, better, _ in self.values.values()), self.placement.insertion.leaves)
+
+    def parts(self, *, shared: bool) -> list[Part]:
+        """One part for each value."""
+        effect, insertion, measure = self.placement.effect, self.placement.insertion, self.measure
+        rule = merge_rule(insertion, effect)
+        return [
             Part(
-                site.slot,
+                self.placement.site.slot,
                 quantity,
-                len(group),
-                show(placement.insertion.equation),
+                len(self.group),
+                show(insertion.equation),
                 show(value),
-                show(chosen),
+                show(better),
                 measure.cost(value),
-                measure.cost(chosen),
-                steps,
+                measure.cost(better),
+                tuple(_step(each) for each in decisions),
+                products([better], insertion.leaves) if shared else (),
+                tuple(show(part) for part in foldable(better, effect.scope)),
                 rule.show(),
             )
-        )
-    return found
+            for quantity, (value, better, decisions) in self.values.items()
+        ]
+
+
+def _step(made: Decision) -> Step:
+    return Step(show(made.before), show(made.after), made.laws, made.cost_before.score, made.cost_after.score)

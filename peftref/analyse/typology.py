@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from peftref.analyse.connectivity import connectivity, gate
 from peftref.analyse.form import replaced
+from peftref.analyse.formula import formula
 from peftref.analyse.identity import identity
 from peftref.analyse.merge import Blocked
 from peftref.analyse.reading import Cell as Cell
@@ -210,6 +211,10 @@ def _length(reading: Reading) -> Cell:
     return Cell("none", "nothing is concatenated")
 
 
+def _trained(reading: Reading) -> Cell:
+    return Cell(formula(reading.technique), "the sizes of its leaves, times how often they stand in one stack")
+
+
 def _latency(reading: Reading) -> Cell:
     blocked = [rule.show() for rule in reading.rules if isinstance(rule, Blocked)]
     if blocked:
@@ -250,6 +255,7 @@ PROPERTIES: dict[str, Callable[[Reading], Cell]] = {
     "extra length": _length,
     "extra latency": _latency,
     "input kept for backward": _saved,
+    "trained": _trained,
 }
 """The columns, in their order: the nine properties of PEFT-Ref, and what users ask for beside them."""
 

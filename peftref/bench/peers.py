@@ -38,15 +38,15 @@ class PeerConfig(BaseModel):
 
 
 class Peer(BaseModel):
-    """A technique here and in peft; targets by model type."""
+    """A technique here and in peft; targets by model type, as a list of names or a regular expression, as peft takes them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     technique: str
     settings: dict[str, int | float | str | bool]
     peft: PeerConfig
-    targets: dict[str, list[str]] = {}
-    feedforward: dict[str, list[str]] = {}
+    targets: dict[str, list[str] | str] = {}
+    feedforward: dict[str, list[str] | str] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,8 @@ class Projection:
     def _product(self, x: Tensor) -> tuple[Tensor, ...]:
         if len(self.leaves) == 1:
             return (F.linear(x, self.leaves[0]),)
-        return torch.split(F.linear(x, torch.cat(self.leaves)), [leaf.shape[0] for leaf in self.leaves], -1)
+        product: Tensor = _Stacked.apply(x, *self.leaves)  # type: ignore[no-untyped-call]
+        return torch.split(product, [leaf.shape[0] for leaf in self.leaves], -1)
 
     def _forget(self) -> None:
         self.x, self.parts, self.taken = None, (), set()
@@ -72,3 +74,25 @@ class Part:
     def __call__(self, x: Tensor) -> Tensor:
         """The product with x."""
         return self.projection.take(x, self.position, self.site)
+
+
+class _Stacked(torch.autograd.Function):
+    """The product of stacked leaves with a value; the leaves are stacked again for backward, and no copy of them is kept."""
+
+    @staticmethod
+    def forward(x: Tensor, *leaves: Tensor) -> Tensor:
+        return F.linear(x, torch.cat(leaves))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, *leaves = ctx.saved_tensors
+        into = grad @ torch.cat(leaves).to(grad.dtype) if ctx.needs_input_grad[0] else None
+        own: tuple[Tensor | None, ...] = (None,) * len(leaves)
+        if any(ctx.needs_input_grad[1:]):
+            made = grad.flatten(0, -2).mT @ x.flatten(0, -2).to(grad.dtype)
+            own = torch.split(made, [leaf.shape[0] for leaf in leaves])
+        return into, *own

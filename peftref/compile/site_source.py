@@ -12,11 +12,11 @@ from peftref.lang.check import Effect
 from peftref.lang.expr import Expr, names, walk
 from peftref.lang.scope import Leaf, Scope
 from peftref.lang.show import show
+from peftref.rewrite.computed import computed
 from peftref.rewrite.constant import foldable
 from peftref.rewrite.cost import Load, Meter
 from peftref.rewrite.optimise import Decision, optimise
-from peftref.rewrite.output import output
-from peftref.rewrite.share import product, products, without_dropout
+from peftref.rewrite.share import product, products
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,6 @@ class SiteSource:
         return self
 
 
-def replacements(effect: Effect, lacks: frozenset[str] = frozenset()) -> dict[str, Expr]:
-    """What is replaced at a site: at linear slots always h; a quantity that the host lacks is not replaced."""
-    values = {name: value for name, value in effect.values.items() if name not in lacks}
-    if effect.kind == "linear":
-        return {"h": output(effect.values)} if effect.values else {}
-    return values
-
-
 def site_source(
     title: str,
     insertion: Insertion,
@@ -64,7 +56,7 @@ def site_source(
     stacked: tuple[str, ...] = (),
 ) -> SiteSource:
     """The class of an insertion at a slot, for sizes and settings as numbers."""
-    values = {name: without_dropout(value, numbers) for name, value in replacements(effect, lacks).items()}
+    values = computed(effect, lacks, numbers)
     return value_source(
         title, insertion, effect.scope, values, numbers, labels=effect.labels, load=load, stacked=stacked
     )

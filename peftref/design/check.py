@@ -148,7 +148,8 @@ def _gradients(
             yield Problem("no-gradient", text, place, hint=hint)
         elif name in stopped:
             text = f"the leaf {name} can never learn: it is multiplied with what begins and stays zero"
-            yield Problem("no-gradient", text, place, hint=f"give {' or '.join(stopped[name])} another init")
+            others = " or ".join(stopped[name]) or name
+            yield Problem("no-gradient", text, place, hint=f"give {others} another init")
 
 
 def _unused_settings(technique: Technique, document: Document, used: set[str]) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from peftref.analyse.cost import Costs
 from peftref.analyse.diff import Diff, Relative
 from peftref.analyse.explain import Explanation
 from peftref.analyse.merge import merge_rules
@@ -94,6 +95,7 @@ def relatives_lines(found: Iterable[Relative]) -> Iterator[str]:
 def explanation_lines(found: Explanation) -> Iterator[str]:
     """How each part is computed on a host, and why."""
     yield f"{found.technique} on {found.host}, {found.batch} x {found.length} tokens, forward and backward"
+    yield from (f"  {line}" for line in cost_lines(found.costs))
     for part in found.parts:
         yield ""
         yield f"{part.slot}, {part.quantity}' at {part.sites} site{'s' * (part.sites > 1)}"
@@ -107,7 +109,26 @@ def explanation_lines(found: Explanation) -> Iterator[str]:
         for step in part.steps:
             times = step.score_before / max(1, step.score_after)
             yield f"  why:    {', '.join(step.laws)}: {times:.3g} times cheaper ({step.score_before:,} to {step.score_after:,})"
+        if part.together:
+            yield f"  shared: {', '.join(f'{leaf} @ x' for leaf in part.together)} in one product with the other sites that read this x"
+        for kept in part.kept:
+            yield f"  kept:   {kept}, made again only when a leaf has changed"
         yield f"  merge:  {part.merge}"
+
+
+def cost_lines(found: Costs) -> Iterator[str]:
+    """What a technique costs in a training step, beside what the host costs."""
+    yield (
+        f"FLOPs per token: {found.forward:+,.0f} forward on the host's {found.host_forward:,.0f}, "
+        f"{found.backward:+,.0f} backward on {found.host_backward:,.0f}"
+    )
+    yield f"kept for backward by its own equations: {found.saved_bytes:,} bytes; AdamW's moments: {found.state:,} bytes (single precision)"
+    reach = ", ".join(f"layer {layer} of {stack}" for stack, layer in found.reaches)
+    yield f"back-propagation goes down to {reach}" if reach else "nothing is propagated back into the host"
+    if found.extra_tokens:
+        yield f"the sequence grows by {found.extra_tokens} tokens"
+    if found.extra_keys:
+        yield f"attention sees {found.extra_keys} keys and values more"
 
 
 def _cost(forward: int, backward: int, elements: int, saved: int) -> str:

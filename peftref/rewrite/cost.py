@@ -69,6 +69,12 @@ class Meter:
         total = self._cost(expr, seen, kept)
         return Cost(total.flops, total.backward, total.elements, sum(self.elements(node) for node in kept))
 
+    def kept(self, expr: Expr) -> frozenset[Expr]:
+        """The values that are kept for backward."""
+        kept: set[Expr] = set()
+        self._cost(expr, set(), kept)
+        return frozenset(kept)
+
     def elements(self, expr: Expr) -> int:
         """How many numbers the value of an expression has, over all tokens."""
         return prod(self.shape(expr)) * self.times(expr)
@@ -110,7 +116,8 @@ class Meter:
         moved = 0 if op.name in ("transpose", "part", "stop_gradient") else self.elements(expr)
         for i, arg in enumerate(operands):
             others = [j for j in needing if j != i]
-            activation = self.scope.kind(arg).per != "none" or isinstance(arg, Call)
+            kind = self.scope.kind(arg)
+            activation = kind.per != "none" or (isinstance(arg, Call) and bool(kind.dims))
             product = len(op.linear & set(range(len(operands)))) > 1
             if activation and ((product and others) or (not op.linear and op.name not in ("add", "sub") and needing)):
                 kept.add(arg)

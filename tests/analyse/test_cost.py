@@ -92,6 +92,36 @@ def test_what_a_technique_adds(family: str, name: str) -> None:
     assert round(found.backward * tokens) == with_backward - backward
 
 
+@pytest.mark.parametrize("name", ["lora", "houlsby", "compacter", "ia3", "bitfit"])
+@pytest.mark.parametrize("family", ["bert", "llama", "gpt_neox"])
+def test_what_is_kept_for_backward(family: str, name: str) -> None:
+    technique = load(name, **SMALL.get(name, {}))
+    sizes = []
+    for model in (host(family).requires_grad_(False), host(family)):
+        if sizes:
+            attach(model, technique, batch=ROWS, length=LENGTH)
+        model.get_input_embeddings().register_forward_hook(lambda module, args, out: out.requires_grad_())
+        sizes.append(kept(model))
+    assert sizes[1] - sizes[0] == cost(technique, host(family), batch=ROWS, length=LENGTH).saved_bytes
+
+
+def kept(model: Any) -> int:
+    """Bytes of all tensors that autograd keeps, each storage once, parameters left out."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    sizes: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = model(**inputs(model, ROWS, LENGTH))[0]
+    assert out.requires_grad
+    return sum(sizes.values())
+
+
 @pytest.mark.parametrize("family", ["bert", "llama", "gpt2", "phi3"])
 def test_back_propagation_stops_below_the_lowest_layer(family: str) -> None:
     lora = load("lora")

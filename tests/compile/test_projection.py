@@ -103,3 +103,32 @@ def test_copies_between_two_sites_and_checkpoints_hold() -> None:
     result.sum().backward()
     assert leaves[0].grad is not None
     assert leaves[1].grad is not None
+
+
+def test_stacked_gradients_in_any_order_and_precision() -> None:
+    x = torch.randn(2, 3, 5, dtype=torch.double, requires_grad=True)
+    leaves = [torch.randn(k, 5, dtype=torch.double, requires_grad=k != 1) for k in (2, 1, 4)]
+
+    def product(x: torch.Tensor, *leaves: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return Projection(leaves)._product(x)
+
+    torch.autograd.gradcheck(product, (x, *leaves))
+    torch.autograd.gradgradcheck(product, (x, *leaves))
+    single = [leaf.detach().float().requires_grad_() for leaf in leaves]
+    with torch.autocast("cpu", torch.bfloat16):
+        parts = product(x.detach().float(), *single)
+    sum(part.float().sum() for part in parts).backward()  # type: ignore[union-attr]
+    expected = x.detach().float().flatten(0, 1).sum(0)
+    for leaf in single:
+        torch.testing.assert_close(leaf.grad, expected.expand_as(leaf), rtol=2e-2, atol=2e-2)
+
+
+def test_no_copy_of_the_leaves_is_kept_for_backward() -> None:
+    x = torch.randn(2, 3, 64)
+    leaves = [torch.randn(k, 64, requires_grad=True) for k in (2, 4)]
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        Projection(leaves)._product(x)
+    assert {tensor.untyped_storage().data_ptr() for tensor in kept} <= {
+        tensor.untyped_storage().data_ptr() for tensor in (x, *leaves)
+    }

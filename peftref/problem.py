@@ -63,6 +63,11 @@ class PeftrefError(Exception):
         super().__init__("\n".join(problem.render() for problem in self.problems))
 
 
+def in_order(problem: Problem) -> tuple[int, int]:
+    """What problems are sorted by: line and column."""
+    return (problem.place.line, problem.place.column) if problem.place else (0, 0)
+
+
 def fail(
     code: str, text: str, *, place: Place | None = None, notes: Iterable[str] = (), hint: str | None = None
 ) -> PeftrefError:

@@ -16,7 +16,7 @@ from peftref.lang.ops import TABLE
 from peftref.lang.parse import Locate, parse
 from peftref.lang.scope import Leaf, scope_at
 from peftref.lang.size import Size, parse_size
-from peftref.problem import PeftrefError, Problem, nearest
+from peftref.problem import PeftrefError, Problem, in_order, nearest
 
 
 def check_technique(technique: Technique, document: Document) -> list[Problem]:
@@ -28,15 +28,20 @@ def check_technique(technique: Technique, document: Document) -> list[Problem]:
         problems += _insert(technique, insert, document, number, used)
     if not any(problem.code in ("syntax", "equation-folded", "unknown-slot") for problem in problems):
         problems += _unused_settings(technique, document, used)
-    return sorted(_once(problems), key=_order)
+    return sorted(_once(problems), key=in_order)
 
 
 def leaves_of(
-    technique: Technique, insert: Insert, locate: Callable[[str, int], Locate] | None = None
+    technique: Technique,
+    insert: Insert,
+    locate: Callable[[str, int], Locate] | None = None,
+    *,
+    lenient: bool = False,
 ) -> dict[str, Leaf]:
     """The leaves of an insertion as the language has them, with symbolic shapes.
 
-    `locate` gives the places of a leaf's axis. Raises PeftrefError with every size that is wrong.
+    `locate` gives the places of a leaf's axis. Raises PeftrefError with every size that is wrong; lenient: takes each of them for
+    a size of its own.
 
     >>> insert = Insert(at="ffn", leaves={"c": {"shape": ["d_model"], "init": "zeros"}}, equation="h' = h + c")
     >>> leaves_of(Technique(name="mine", title="Mine"), insert)["c"].count().show()
@@ -52,21 +57,23 @@ def leaves_of(
                 dims.append(parse_size(size, known, locate(name, axis) if locate else None))
             except PeftrefError as error:
                 problems += error.problems
+                dims.append(Size.symbol(f"{name}_{axis}"))
         leaves[name] = Leaf(name, tuple(dims), leaf.init.name, leaf.init.arguments, not leaf.frozen, leaf.scope)
-    if problems:
+    if problems and not lenient:
         raise PeftrefError(problems)
     return leaves
 
 
 def _insert(technique: Technique, insert: Insert, document: Document, number: int, used: set[str]) -> Iterator[Problem]:
     path: Path = ("insert", number, "equation")
-    leaves: Mapping[str, Leaf] | None = None
+    sized = True
     try:
         leaves = leaves_of(
             technique, insert, lambda name, axis: document.locate("insert", number, "leaves", name, "shape", axis)
         )
     except PeftrefError as error:
         yield from error.problems
+        leaves, sized = leaves_of(technique, insert, lenient=True), False
     if not document.keeps_columns(*path):
         text = "this equation is folded over several lines, so that no column in it can be told"
         hint = "write it on one line, or as a block that begins with |"
@@ -83,12 +90,12 @@ def _insert(technique: Technique, insert: Insert, document: Document, number: in
         if name not in read:
             place = document.key("insert", number, "leaves", name)
             yield Problem("unused-leaf", f"the leaf {name} is never read", place, hint=_unused_hint(name, read, insert))
-    if leaves is None:
-        return
     effects = []
     for slot in known_slots(insert):
         effect, found = check(equation, slot, leaves, technique.settings, document.locate(*path))
-        yield from found
+        yield from (problem for problem in found if sized or problem.code != "shape")
+        if not sized:
+            continue
         yield from _copies(technique, insert, leaves, slot, document, number)
         if effect is not None:
             effects.append(effect)
@@ -168,7 +175,3 @@ def _once(problems: Iterable[Problem]) -> Iterator[Problem]:
         if key not in seen:
             seen.add(key)
             yield problem
-
-
-def _order(problem: Problem) -> tuple[int, int]:
-    return (problem.place.line, problem.place.column) if problem.place else (0, 0)

@@ -10,11 +10,12 @@ from pathlib import Path
 from peftref.design.catalog import technique_file, technique_files
 from peftref.design.check import check_technique
 from peftref.design.fields import Setting
+from peftref.design.repair import certain, repaired
 from peftref.design.technique import Technique
 from peftref.design.wording import validate
 from peftref.design.yaml_document import Document
 from peftref.design.yaml_source import MAX_BYTES, decode, read_yaml
-from peftref.problem import PeftrefError, Problem, fail
+from peftref.problem import PeftrefError, Problem, fail, in_order
 
 
 def load(name_or_path: str | os.PathLike[str], /, **settings: Setting) -> Technique:
@@ -62,7 +63,12 @@ def read(text: str, source: str = "technique.yaml") -> Technique:
 
 def read_document(document: Document) -> Technique:
     """The technique of a YAML document; raises PeftrefError with every problem."""
-    technique = validate(Technique, document, "a technique")
+    try:
+        technique = validate(Technique, document, "a technique")
+    except PeftrefError as error:
+        found = repaired(Technique, document.data)
+        more = certain(check_technique(found[0], document), found[1]) if found else ()
+        raise PeftrefError(sorted([*error.problems, *more], key=in_order)) from None
     problems = check_technique(technique, document)
     if problems:
         raise PeftrefError(problems)

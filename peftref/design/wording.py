@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from peftref.design.yaml_document import Document, Path
-from peftref.problem import PeftrefError, Place, Problem, nearest
+from peftref.problem import PeftrefError, Place, Problem, in_order, nearest
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -43,17 +43,13 @@ def validate(model: type[M], document: Document, what: str) -> M:
         found: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False)]
     misspelt = {(*item["loc"][:-1], _meant(model, item["loc"])) for item in found if item["type"] == "extra_forbidden"}
     told = [item for item in found if not (item["type"] == "missing" and item["loc"] in misspelt)]
-    raise PeftrefError(sorted((_problem(model, document, what, item) for item in told), key=_order))
+    raise PeftrefError(sorted((_problem(model, document, what, item) for item in told), key=in_order))
 
 
 def _meant(model: type[BaseModel], path: Path) -> str:
     """The field that an unknown one is nearest to: where that one is missing, the two are one mistake."""
     close = difflib.get_close_matches(str(path[-1]), list(_fields(model, path[:-1])), n=1, cutoff=0.6)
     return close[0] if close else ""
-
-
-def _order(problem: Problem) -> tuple[int, int]:
-    return (problem.place.line, problem.place.column) if problem.place else (0, 0)
 
 
 def _problem(model: type[BaseModel], document: Document, what: str, error: Mapping[str, Any]) -> Problem:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peftref.design.yaml_scalars import write
-
-if TYPE_CHECKING:
-    from peftref.design.technique import Insert, Technique
 
 _INDENT = "    "
 
@@ -22,32 +19,26 @@ def modeline(schema: str) -> str:
     return f"# yaml-language-server: $schema={schema}"
 
 
-def canonical_yaml(technique: Technique, schema: str) -> str:
-    """The canonical text of a technique, modeline included."""
+def canonical_yaml(data: Mapping[str, Any], schema: str) -> str:
+    """The canonical text of a technique as plain data, modeline included."""
     lines = [modeline(schema)]
-    for name, value in plain(technique).items():
+    for name, value in data.items():
         if name != "insert":
             lines.append(f"{name}: {top(value)}")
             continue
         lines.append("insert:")
-        for insert in technique.insert:
-            lines += insert_lines(insert)
+        for insert in value:
+            lines += _insert(insert)
     return "\n".join(lines) + "\n"
 
 
-def plain(technique: Technique) -> dict[str, Any]:
-    """A technique as plain data, in the order of its fields, defaults left out."""
-    return technique.model_dump(exclude_defaults=True)
-
-
-def insert_lines(insert: Insert) -> list[str]:
+def _insert(data: Mapping[str, Any]) -> list[str]:
     """An insertion as the lines of a list item."""
-    data = insert.model_dump(exclude_defaults=True)
     lines = [f"{name}: {flow(data[name])}" for name in ("at", "layers", "stacks") if name in data]
-    if insert.leaves:
+    if data.get("leaves"):
         lines.append("leaves:")
         lines += [f"  {write(name)}: {flow(leaf)}" for name, leaf in data["leaves"].items()]
-    lines += equation_lines(insert.equation)
+    lines += equation_lines(data["equation"])
     return [("  - " if number == 0 else _INDENT) + line if line else "" for number, line in enumerate(lines)]
 
 

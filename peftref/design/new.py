@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from peftref.data import data_folder
-from peftref.design.canonical import equation_lines, flow, modeline, plain, top
+from peftref.design.canonical import equation_lines, flow, modeline, top
 from peftref.design.catalog import section_files
 from peftref.design.fields import NAME
 from peftref.design.load import load
@@ -55,7 +55,7 @@ def write_new(name: str, base: str = "lora", folder: Path | None = None) -> Path
 def derive(name: str, base: Technique) -> str:
     """The commented YAML of a copy of a technique under another name."""
     start = base.model_copy(update={"name": name, "title": f"{name}, from {base.title}", "source": None})
-    data = plain(start)
+    data = start.plain()
     lines = [
         modeline((data_folder("schemas") / "technique.json").as_posix()),
         f"# {name}: begins as a copy of {base.name}. Change it, then: peftref check {name}.yaml",

@@ -58,26 +58,28 @@ def _take_out(data: dict[str, Any], path: Path) -> str:
 
     A part of a list goes with the list; an insertion that lacks or loses what it needs becomes a neutral one.
     """
-    inside = path[:1] == ("insert",) and len(path) > 1 and isinstance(path[1], int)
-    if inside and (len(path) == 2 or path[2] in ("at", "equation")):
-        data["insert"][path[1]] = dict(NEUTRAL)
-        return "insert"
-    if path in (("name",), ("title",)):
-        data[str(path[0])] = "mine"
-        return str(path[0])
-    if len(path) > 4 and path[2] == "leaves" and path[4] == "init":
-        data["insert"][path[1]]["leaves"][path[3]]["init"] = "zeros"
-        return "init"
-    here: Any = data
     steps = list(path)
-    while steps and isinstance(steps[-1], int):
+    while len(steps) > 2 and isinstance(steps[-1], int):
         steps.pop()
+    here: Any = data
     for step in steps[:-1]:
-        here = here[step] if _has(here, step) else None
-    if steps and _has(here, steps[-1]):
-        del here[steps[-1]]
-        return str(steps[-1])
-    return _take_out(data, tuple(steps[:-1])) if len(steps) > 1 else ""
+        if not _has(here, step):  # it went with something around it
+            return ""
+        here = here[step]
+    last = steps[-1] if steps else ""
+    if path[:1] == ("insert",) and (len(steps) == 2 or steps[2:] in (["at"], ["equation"])):
+        if _has(data.get("insert"), steps[1]):
+            data["insert"][steps[1]] = dict(NEUTRAL)
+        return "insert"
+    if steps in (["name"], ["title"]):
+        here[last] = "mine"
+    elif last == "init" and "leaves" in steps[:-2]:
+        here[last] = "zeros"
+    elif _has(here, last):
+        del here[last]
+    else:
+        return _take_out(data, tuple(steps[:-1])) if len(steps) > 1 else ""
+    return str(last)
 
 
 def _has(value: Any, step: str | int) -> bool:

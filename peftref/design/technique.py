@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
+from peftref.design.canonical import canonical_yaml
 from peftref.design.fields import (
     Equation,
     Line,
@@ -149,9 +150,11 @@ class Technique(Frozen):
 
     def to_yaml(self, schema: str = "../../schemas/technique.json") -> str:
         """The technique as canonical YAML, with the line that tells editors its schema; reads back as an equal technique."""
-        from peftref.design.canonical import canonical_yaml  # canonical needs the models of this file
+        return canonical_yaml(self.plain(), schema)
 
-        return canonical_yaml(self, schema)
+    def plain(self) -> dict[str, Any]:
+        """The technique as plain data, in the order of its fields, defaults left out."""
+        return self.model_dump(exclude_defaults=True)
 
 
 def type_problem(name: str, default: Setting, value: object) -> Problem | None:

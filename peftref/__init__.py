@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from peftref.analyse.cost import cost as cost
     from peftref.analyse.count import count as count
+    from peftref.analyse.diff import diff as diff
+    from peftref.analyse.explain import explain as explain
     from peftref.analyse.typology import typology as typology
     from peftref.bench.compare import compare as compare
     from peftref.compile.attach import attach as attach
@@ -30,7 +33,10 @@ _HOME = {
     "Technique": "design.technique",
     "attach": "compile.attach",
     "compare": "bench.compare",
+    "cost": "analyse.cost",
     "count": "analyse.count",
+    "diff": "analyse.diff",
+    "explain": "analyse.explain",
     "load": "design.load",
     "resolve": "host.resolve",
     "restore": "compile.restore",

@@ -17,7 +17,10 @@ from peftref.lang.show import show
 from peftref.rewrite.optimise import simplify
 
 EYE = Name("identity matrix")
-"""What a rotation by nothing is; no leaf can have this name."""
+PAIRS = Name("pairs of equal columns")
+"""What a rotation by nothing is, and reflections that undo each other; no leaf can have these names."""
+FORMS = {"identity": EYE, "paired_columns": PAIRS}
+"""Inits with a form of their own."""
 
 SMALL = 0.05
 """The largest standard deviation that a near identity starts from."""
@@ -100,8 +103,8 @@ def _start(leaf: Leaf) -> Expr:
         return Number(0)
     if row.exact == "ones" or (leaf.init == "constant" and arguments.get("value") == 1):
         return Number(1)
-    if leaf.init == "identity":
-        return EYE
+    if leaf.init in FORMS:
+        return FORMS[leaf.init]
     source = arguments.get("of")
     if leaf.init == "copy" and isinstance(source, str):
         return Name(source)
@@ -137,6 +140,8 @@ def _eye(expr: Call) -> Expr:
     """The laws of the identity matrix: where it comes from, and what it leaves as it is; and `a * b / a = b`."""
     match expr:
         case Call("cayley", (Number(0),)) | Call("diag", (Number(1),)):
+            return EYE
+        case Call("householder", (Call("transpose", (inner,)),)) if inner == PAIRS:
             return EYE
         case Call("transpose" | "block_diag", (inner,)) if inner == EYE:
             return inner

@@ -212,6 +212,7 @@ DEFINITIONS: Mapping[str, Callable[..., Any]] = {
     "cos": np.cos,
     "sin": np.sin,
     "sqrt": np.sqrt,
+    "clamp": _column(np.maximum),
     "softmax": _softmax,
     "norm": lambda a: math.sqrt((a * a).sum()),
     "norm_rows": lambda a: np.sqrt((a * a).sum(axis=1)),

@@ -153,6 +153,13 @@ INITS: Mapping[str, Init] = {
             axes=2,
         ),
         Init(
+            "svd_left_last",
+            "the last left singular vectors of a weight, as columns",
+            "left = torch.linalg.svd({of}.float(), full_matrices=False)[0]\n{t}.copy_(left[:, -{t}.shape[1] :])",
+            (_weight("the weight"),),
+            axes=2,
+        ),
+        Init(
             "svd_values",
             "the first singular values of a weight",
             "{t}.copy_(torch.linalg.svdvals({of}.float())[: {t}.shape[0]])",
@@ -165,6 +172,13 @@ INITS: Mapping[str, Init] = {
             f"_, values, right = {_SVD}\n{{t}}.copy_((values[:, None] ** {{power}} * right)[: {{t}}.shape[0]])",
             (_weight("the weight"), _POWER),
             axes=2,
+        ),
+        Init(
+            "paired_columns",
+            "columns two by two alike, as a linear layer of torch begins: reflections at them undo each other",
+            "nn.init.kaiming_uniform_({t}, a=5**0.5)\n{t}[:, 1::2] = {t}[:, : {t}.shape[1] // 2 * 2 : 2]",
+            axes=2,
+            random=True,
         ),
         Init(
             "vocabulary",

@@ -25,6 +25,7 @@ _SHOWN: dict[str, str] = {
     "budget": "r",
     "mutates": "host",
     "procedures": "[{name: NAME, settings: {}}]",
+    "peers": "{peft: {type: LORA, keys: {A: lora_A.weight}}}",
     "note": "anything else",
     "layers": "{last: 2}",
     "stacks": "[decoder]",

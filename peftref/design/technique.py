@@ -80,6 +80,19 @@ class Procedure(Frozen):
     settings: Fixed[SettingField] = Field(FrozenMap(), description="what the hook is told")
 
 
+class Peer(Frozen):
+    """How a peer library calls this technique: what is needed to exchange modules with it and to measure side by side."""
+
+    type: str = Field(description="the name of its type there")
+    settings: Fixed[Identifier] = Field(FrozenMap(), description="what it calls the settings: OURS: THEIRS")
+    fixed: Fixed[SettingField] = Field(FrozenMap(), description="its fields that have one value for this technique")
+    targets: Fixed[Slots] = Field(
+        FrozenMap(),
+        description="its fields that list modules, with their slots; all slots in target_modules where left out",
+    )
+    keys: Fixed[Line] = Field(description="what it calls the leaves, behind the module's path: LEAF: KEY")
+
+
 class Technique(Frozen):
     """A parameter-efficient finetuning technique.
 
@@ -104,6 +117,7 @@ class Technique(Frozen):
     )
     mutates: Literal["host"] | None = Field(None, description="host where an init changes the host's own weights")
     procedures: tuple[Procedure, ...] = Field((), description="named hooks of the engine")
+    peers: Fixed[Peer] = Field(FrozenMap(), description="how peer libraries call it, by library")
     note: str | None = Field(None, description="anything else worth knowing")
 
     def size_settings(self) -> tuple[str, ...]:

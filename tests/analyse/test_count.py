@@ -14,7 +14,7 @@ from peftref.compile.attach import attach
 from peftref.design.load import load, read, techniques
 from peftref.host.presets import preset_names
 from tests.compile.hosts import CONFIGS, build
-from tests.compile.test_attach import SMALL
+from tests.small import small
 
 torch.set_num_threads(1)
 PUBLISHED = [
@@ -42,7 +42,7 @@ def test_published_counts(technique: str, host: str, trained: int) -> None:
 
 @pytest.mark.parametrize("host", preset_names())
 def test_formulas_give_the_counts_on_every_preset(host: str) -> None:
-    for technique in techniques():
+    for technique in map(small, techniques()):
         found = count(technique, host)
         assert value(found.formula, dict(found.numbers)) == found.trained
         assert 0 <= found.inference <= found.stored
@@ -51,8 +51,7 @@ def test_formulas_give_the_counts_on_every_preset(host: str) -> None:
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_counts_are_those_of_the_built_modules(family: str) -> None:
-    for technique in techniques():
-        technique = technique.with_settings(**SMALL.get(technique.name, {}))
+    for technique in map(small, techniques()):
         model = build(family)
         found = count(technique, model)
         attached = attach(model, technique)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -21,9 +24,11 @@ SIZES = {
 SMALL = {"r": 2, "tokens": 3, "bottleneck": 8, "n": 4, "rank": 1}
 
 
-def start(leaf: Leaf, shape: tuple[int, ...], weight: Array, seed: np.random.Generator) -> Array:
+def start(
+    leaf: Leaf, shape: tuple[int, ...], weight: Array, seed: np.random.Generator, settings: Mapping[str, object]
+) -> Array:
     """First values of a leaf, by the definition of its init."""
-    arguments = dict(leaf.init_args)
+    arguments: dict[str, Any] = {name: settings.get(str(value), value) for name, value in leaf.init_args}
     match leaf.init:
         case "zeros":
             return np.zeros(shape)
@@ -37,6 +42,8 @@ def start(leaf: Leaf, shape: tuple[int, ...], weight: Array, seed: np.random.Gen
             return weight
         case "norm_rows":
             return np.asarray(np.linalg.norm(weight, axis=1))
+        case "paired_columns":
+            return np.repeat(seed.normal(size=(shape[0], shape[1] // 2)), 2, axis=1)
     return seed.normal(size=shape) * float(arguments.get("std", 1.0))
 
 
@@ -58,7 +65,7 @@ def change(technique: Technique) -> float:
                 values["h"] = np.asarray(values["x"]) @ np.asarray(values["W"]).T + values["b"]
             for name, leaf in insertion.leaves.items():
                 shape = effect.scope.entries[name].kind.evaluate(numbers)
-                values[name] = start(leaf, shape, np.asarray(values.get("W", 0.0)), seed)
+                values[name] = start(leaf, shape, np.asarray(values.get("W", 0.0)), seed, technique.settings)
             for name, value in replaced(effect).items():
                 if isinstance(value, Call) and value.op == "concat":
                     return float("inf")

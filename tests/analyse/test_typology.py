@@ -6,6 +6,7 @@ import pytest
 
 from peftref.analyse.diff import diff, relatives
 from peftref.analyse.typology import PEFT_REF, PROPERTIES, typology
+from peftref.bench.compare import FOUNDING
 from peftref.design.load import load, read, techniques
 
 ROWS = {
@@ -129,6 +130,7 @@ def test_names_of_leaves_make_no_difference() -> None:
 
 
 def test_the_nearest_relatives() -> None:
-    near = relatives(load("pfeiffer"), techniques(), 2)
+    near = relatives(load("pfeiffer"), [load(name) for name in FOUNDING], 2)
     assert [each.name for each in near] == ["houlsby", "tiny_attention"]
     assert near[0].differing == ("workspace",)
+    assert relatives(load("pfeiffer"), techniques(), 1)[0].distance <= 1

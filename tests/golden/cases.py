@@ -24,6 +24,7 @@ from peftref.design.given import given, rates
 from peftref.design.load import load, read, read_file
 from peftref.design.new import write_new
 from peftref.design.register import register
+from peftref.exchange.peft import config as peft_config
 from peftref.host.family import read_family
 from peftref.host.presets import load_preset
 from peftref.host.resolve import resolve
@@ -296,6 +297,8 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "no-model-class": lambda folder: resolve(Odd()),
     "host-unreachable": lambda folder: load_classifier(str(folder / "none"), 2, 0),
     "hub-unreachable": offline,
+    "no-peer": lambda folder: peft_config(load("houlsby"), resolve("bert-base")),
+    "peer-slice": lambda folder: peft_config(load("lora"), resolve("gpt2")),
     "no-sites": nowhere,
     "no-such-split": without_split,
     "no-task": lambda folder: compare(["lora"], host=str(folder), show=False),

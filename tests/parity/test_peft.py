@@ -1,0 +1,140 @@
+"""Every technique that its file says peft has: same parameters in, same counts, outputs, gradients and merged weights out."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+
+from peftref.compile.attach import attach
+from peftref.compile.attached import Attached
+from peftref.design.load import load, techniques
+from peftref.exchange import peft as exchange
+from peftref.host.resolve import resolve
+from tests.compile.hosts import build, inputs
+from tests.small import small
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*invalid shape")  # peft takes a bias for an incomplete matrix
+FAMILIES = ("llama", "bert", "t5", "vit")
+NAMES = [technique.name for technique in techniques() if exchange.LIBRARY in technique.peers]
+
+
+def single(family: str) -> Any:
+    """A small host with an offset on every parameter."""
+    model = build(family)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def pair(family: str, name: str) -> tuple[Attached, Any]:
+    """The technique on two copies of one host, here and in peft, with the same parameters."""
+    base = single(family)
+    technique = small(load(name))
+    host = resolve(base)
+    fields = exchange.config(technique, host)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(fields.pop("peft_type"))]
+        theirs = get_peft_model(copy.deepcopy(base), kind(**fields), autocast_adapter_dtype=False).double()
+    ours = attach(base.double(), technique)
+    leaves = {copied.name: ours.module.leaf(copied.name) for copied in ours.module.copies}
+    frozen = {copied.name for copied in ours.module.copies if not copied.leaf.trainable}
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for key, leaf in leaves.items():
+            if key not in frozen:
+                leaf.add_(0.1 * torch.randn_like(leaf))
+    set_peft_model_state_dict(
+        theirs, shaped(exchange.state(technique, host, leaves), get_peft_model_state_dict(theirs))
+    )
+    return ours, theirs
+
+
+def shaped(tensors: dict[str, torch.Tensor], like: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors in the shapes that peft gives them: a vector may be a row or a column there."""
+    assert set(tensors) == set(like)
+    assert all(tensor.numel() == like[key].numel() for key, tensor in tensors.items())
+    return {key: tensor.detach().clone().reshape(like[key].shape) for key, tensor in tensors.items()}
+
+
+def gradients(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The output, after a backward pass that reaches every parameter."""
+    out: torch.Tensor = model(**batch)[0]
+    (out * torch.linspace(0.1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+    return out.detach()
+
+
+def their_leaves(theirs: Any, ours: Attached) -> dict[str, torch.Tensor]:
+    """Peft's own parameters by our names."""
+    host, technique = ours.module.host, ours.technique
+    marks = {copied.name: torch.tensor(float(number)) for number, copied in enumerate(ours.module.copies)}
+    keys = {key: list(marks)[int(mark)] for key, mark in exchange.state(technique, host, marks).items()}
+    found = {}
+    for name, parameter in theirs.named_parameters():
+        key = name.replace(".default", "")
+        if key.removesuffix(".weight") in keys:
+            key = key.removesuffix(".weight")
+        if key in keys:
+            found[keys[key]] = parameter
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_counts_outputs_and_gradients(family: str, name: str) -> None:
+    ours, theirs = pair(family, name)
+    assert sum(each.numel() for each in ours.parameters()) == sum(
+        each.numel() for each in theirs.parameters() if each.requires_grad
+    )
+    batch = inputs(ours.model)
+    batch = {key: value.double() if value.is_floating_point() else value for key, value in batch.items()}
+    base = ours.model
+    ours.disable()
+    before = base(**batch)[0].detach()
+    ours.enable()
+    here, there = gradients(ours.model, batch), gradients(theirs, batch)
+    torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-9)
+    assert (here - before).abs().max() > 1e-4
+    found = their_leaves(theirs, ours)
+    for copied in ours.module.copies:
+        if copied.leaf.trainable:
+            own = ours.module.leaf(copied.name).grad
+            assert own is not None
+            other = found[copied.name].grad
+            assert other is not None, copied.name
+            torch.testing.assert_close(own, other.reshape(own.shape), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_merged_weights(family: str, name: str) -> None:
+    ours, theirs = pair(family, name)
+    if not ours.mergeable:
+        pytest.skip("it cannot be merged on this host")
+    ours.merge()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        merged = theirs.merge_and_unload().state_dict()
+    own = {key: value for key, value in ours.model.state_dict().items() if not key.startswith("peftref.")}
+    assert set(own) == set(merged)
+    for key, value in own.items():
+        torch.testing.assert_close(value, merged[key], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_host_at_the_start(name: str) -> None:
+    """Identity at init, here and there: where peft begins elsewhere, the technique's file says so."""
+    base = build("llama")
+    technique = small(load(name))
+    batch = inputs(base)
+    with torch.no_grad():
+        before = base(**batch)[0]
+        attach(base, technique)
+        torch.testing.assert_close(base(**batch)[0], before, rtol=1e-4, atol=1e-5)

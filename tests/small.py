@@ -1,0 +1,12 @@
+"""Techniques in sizes that fit tiny hosts."""
+
+from __future__ import annotations
+
+from peftref.design.technique import Technique
+
+SIZES = {"r": 4, "tokens": 3, "bottleneck": 8, "n": 4, "kept": 1}
+
+
+def small(technique: Technique) -> Technique:
+    """The technique with the settings that are sizes made small."""
+    return technique.with_settings(**{name: value for name, value in SIZES.items() if name in technique.settings})

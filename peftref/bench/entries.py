@@ -62,7 +62,7 @@ def _entry(technique: Technique, label: str, host: Host, note: str | None) -> En
         name=technique.name,
         title=technique.title,
         settings=dict(technique.settings),
-        definition=digest(technique.to_yaml()),
+        definition=digest(technique.essence()),
         trained=counts.trained,
         stored=counts.stored,
         inference=counts.inference,

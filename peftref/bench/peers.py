@@ -1,6 +1,6 @@
 """Side by side with installed peft: step times in turn in one process, and bytes saved for backward, on the same seeded host.
 
-`python -m peftref.bench.peers` prints a table; the techniques and their names in peft are data, in `catalog/studies/peers.yaml`.
+`python -m peftref.bench.peers` prints a table; what peft calls a technique stands in the technique's own file.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import yaml
-from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from peftref.bench.machine import environment, pick_device
@@ -22,31 +20,12 @@ from peftref.bench.memory import saved_bytes
 from peftref.bench.timing import Batch, Contender, contender, step_times
 from peftref.bench.yardstick import Yardstick
 from peftref.compile.attach import attach
-from peftref.data import data_folder
-from peftref.design.load import load
+from peftref.design.load import load, techniques
+from peftref.design.technique import Technique
+from peftref.exchange.peft import LIBRARY, config
 from peftref.host.presets import preset_config
+from peftref.host.resolve import resolve
 from peftref.train.classifier import Classifier, head_names
-
-
-class PeerConfig(BaseModel):
-    """A technique's type in peft, and its settings there."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    type: str
-    settings: dict[str, int | float | str | bool]
-
-
-class Peer(BaseModel):
-    """A technique here and in peft; targets by model type, as a list of names or a regular expression, as peft takes them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    technique: str
-    settings: dict[str, int | float | str | bool]
-    peft: PeerConfig
-    targets: dict[str, list[str] | str] = {}
-    feedforward: dict[str, list[str] | str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +41,9 @@ class Setup:
     compiled: bool = False
 
 
-def peers() -> tuple[Peer, ...]:
-    """The techniques that are measured."""
-    text = (data_folder("catalog") / "studies" / "peers.yaml").read_text(encoding="utf-8")
-    return tuple(Peer.model_validate(entry) for entry in yaml.safe_load(text))
+def known() -> tuple[str, ...]:
+    """The techniques that peft has too."""
+    return tuple(technique.name for technique in techniques() if LIBRARY in technique.peers)
 
 
 def configs() -> dict[str, Any]:
@@ -79,22 +57,22 @@ def configs() -> dict[str, Any]:
     return {"bert-base": preset_config("bert-base"), "llama-4x512": small, "llama-1b": preset_config("llama-3.2-1b")}
 
 
-def measure(setup: Setup, chosen: Sequence[Peer], *, rounds: int, seconds: float) -> list[dict[str, Any]]:
+def measure(setup: Setup, chosen: Sequence[Technique], *, rounds: int, seconds: float) -> list[dict[str, Any]]:
     """One record per technique: step times here, in peft and of the frozen host, and bytes saved for backward.
 
     All models begin from the same seeded weights; the head is trained in each.
     """
     base = _model(setup)
     batch = _batch(setup)
-    return [_one(setup, peer, base, batch, rounds, seconds) for peer in chosen]
+    return [_one(setup, technique, base, batch, rounds, seconds) for technique in chosen]
 
 
-def _one(setup: Setup, peer: Peer, base: Any, batch: Batch, rounds: int, seconds: float) -> dict[str, Any]:
-    own = _own(peer, base)
+def _one(setup: Setup, technique: Technique, base: Any, batch: Batch, rounds: int, seconds: float) -> dict[str, Any]:
+    own = _own(technique, base, setup)
     models: dict[str, Any] = {"peftref": own}
     problem = None
     try:
-        models["peft"] = _theirs(peer, base, setup.config.model_type)
+        models["peft"] = _theirs(technique, base)
         models["peft"](**batch).loss.backward()
         models["peft"].zero_grad(set_to_none=True)
     except Exception as error:  # a peer that cannot run the host is a result too
@@ -107,7 +85,7 @@ def _one(setup: Setup, peer: Peer, base: Any, batch: Batch, rounds: int, seconds
     racing.append(Contender("frozen", stand.model, stand.bottom))
     times = step_times(racing, [batch], warm_up=3, rounds=rounds, seconds=seconds)
     return {
-        "technique": peer.technique,
+        "technique": technique.name,
         "host": setup.name,
         "trained": sum(one.numel() for one in _trained(own)),
         "trained_peft": sum(one.numel() for one in _trained(models["peft"])) if "peft" in models else None,
@@ -137,24 +115,20 @@ def _batch(setup: Setup) -> Batch:
     return {name: tensor.to(setup.device) for name, tensor in found.items()}
 
 
-def _own(peer: Peer, base: Any) -> Any:
+def _own(technique: Technique, base: Any, setup: Setup) -> Any:
     model = copy.deepcopy(base)
-    attach(model, load(peer.technique, **peer.settings))
+    attach(model, technique, batch=setup.batch, length=setup.length)
     for name in head_names(base):
         model.get_parameter(name).requires_grad_(True)
     return model
 
 
-def _theirs(peer: Peer, base: Any, family: str) -> Any:
+def _theirs(technique: Technique, base: Any) -> Any:
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, TaskType, get_peft_model
 
-    more: dict[str, Any] = dict(peer.peft.settings)
-    if peer.targets:
-        more["target_modules"] = peer.targets[family]
-    if peer.feedforward:
-        more["feedforward_modules"] = peer.feedforward[family]
-    config = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peer.peft.type)](task_type=TaskType.SEQ_CLS, **more)
-    return get_peft_model(copy.deepcopy(base), config)
+    fields = config(technique, resolve(base))
+    kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(fields.pop("peft_type"))]
+    return get_peft_model(copy.deepcopy(base), kind(task_type=TaskType.SEQ_CLS, **fields))
 
 
 def _trained(model: Any) -> list[nn.Parameter]:
@@ -165,7 +139,7 @@ def main() -> None:
     """Measures and prints; `--json` writes the records with versions and hardware."""
     parser = argparse.ArgumentParser(prog="python -m peftref.bench.peers", description=main.__doc__)
     parser.add_argument("--host", action="append", choices=[*configs()], help="default: bert-base and llama-4x512")
-    parser.add_argument("--technique", action="append", help="default: all in catalog/studies/peers.yaml")
+    parser.add_argument("--technique", action="append", help="default: all that peft has")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=120.0, help="at most, for one technique")
     parser.add_argument("--threads", type=int, default=2)
@@ -176,11 +150,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     device = pick_device(given.device)
-    chosen = [peer for peer in peers() if not given.technique or peer.technique in given.technique]
+    chosen = [load(name) for name in given.technique or known()]
     records: list[dict[str, Any]] = []
-    known = configs()
+    hosts = configs()
     for name in given.host or ["bert-base", "llama-4x512"]:
-        setup = Setup(name, known[name], dtype=getattr(torch, given.dtype), device=device, compiled=given.compile)
+        setup = Setup(name, hosts[name], dtype=getattr(torch, given.dtype), device=device, compiled=given.compile)
         records += measure(setup, chosen, rounds=given.rounds, seconds=given.seconds)
     from peftref.report.peers import peers_table
     from peftref.report.table import to_markdown

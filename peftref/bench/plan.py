@@ -34,7 +34,7 @@ Record = Mapping[str, Any]
 class Entry(Frozen):
     """A technique as it takes part in a study.
 
-    label: what tables call it. definition: SHA-256 of the technique as written, its settings included. trained, stored,
+    label: what tables call it. definition: SHA-256 of all of the technique that changes a number, its settings included. trained, stored,
     inference: parameters without the task head. share: trained over the host's parameters. budget: what the budget asked
     and what was reached, in words; None where no budget was given.
     """

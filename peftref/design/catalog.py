@@ -17,9 +17,9 @@ from typing import Literal
 from peftref.data import data_folder
 from peftref.problem import PeftrefError, Problem, nearest
 
-Section = Literal["techniques", "tasks", "hosts", "presets", "studies"]
+Section = Literal["techniques", "tasks", "hosts", "presets"]
 
-SECTIONS: tuple[Section, ...] = ("techniques", "tasks", "hosts", "presets", "studies")
+SECTIONS: tuple[Section, ...] = ("techniques", "tasks", "hosts", "presets")
 GROUP = "peftref.catalogs"
 VARIABLE = "PEFTREF_CATALOG"
 

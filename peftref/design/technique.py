@@ -26,6 +26,9 @@ from peftref.design.layers import Layers, LayersField
 from peftref.host.architecture import Frozen
 from peftref.problem import PeftrefError, Place, Problem, nearest
 
+_TOLD = ("title", "about", "source", "peers", "note")
+"""Fields that change nothing of what a technique computes."""
+
 LeafScope = Literal["site", "layer", "slot", "design"]
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -90,7 +93,9 @@ class Peer(Frozen):
         FrozenMap(),
         description="its fields that list modules, with their slots; all slots in target_modules where left out",
     )
-    keys: Fixed[Line] = Field(description="what it calls the leaves, behind the module's path: LEAF: KEY")
+    keys: Fixed[Line] = Field(
+        FrozenMap(), description="what it calls the leaves, behind the module's path where there is one: LEAF: KEY"
+    )
 
 
 class Technique(Frozen):
@@ -169,6 +174,15 @@ class Technique(Frozen):
     def plain(self) -> dict[str, Any]:
         """The technique as plain data, in the order of its fields, defaults left out."""
         return self.model_dump(exclude_defaults=True)
+
+    def essence(self) -> dict[str, Any]:
+        """The technique as plain data without what only tells of it: equal where two compute and begin alike.
+
+        >>> mine = Technique(name="mine", title="Mine", insert=[{"at": "attention.key", "equation": "h' = 2 * h"}])
+        >>> sorted(mine.essence())
+        ['insert', 'name']
+        """
+        return {name: value for name, value in self.plain().items() if name not in _TOLD}
 
 
 def type_problem(name: str, default: Setting, value: object) -> Problem | None:

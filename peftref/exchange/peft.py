@@ -11,6 +11,7 @@ from peftref.design.placement import Copy, copies, placements
 from peftref.design.technique import Peer, Technique
 from peftref.host.architecture import slots_of
 from peftref.host.host import Host
+from peftref.host.site import Site
 from peftref.problem import PeftrefError, Problem, fail
 
 LIBRARY = "peft"
@@ -43,10 +44,11 @@ def config(technique: Technique, host: Host) -> dict[str, Any]:
     if fused:
         text = f"{fused[0]} is a part of a fused projection, and {LIBRARY} takes whole modules only"
         raise PeftrefError([Problem("peer-slice", text, hint="choose slots that are modules of their own")])
-    targets = peer.targets or {"target_modules": tuple(slot for insert in technique.insert for slot in insert.at)}
+    words = () if any(_whole(each.site) for each in placed) else (word for one in technique.insert for word in one.at)
+    targets = peer.targets or ({"target_modules": every} if (every := tuple(words)) else {})
     modules = {
-        field: list(dict.fromkeys(each.site.path for each in placed if each.site.slot in _slots(words)))
-        for field, words in targets.items()
+        field: list(dict.fromkeys(each.site.path for each in placed if each.site.slot in _slots(slots)))
+        for field, slots in targets.items()
     }
     settings = {theirs: technique.settings[ours] for ours, theirs in peer.settings.items()}
     return {"peft_type": peer.type, **settings, **dict(peer.fixed), **modules}
@@ -55,9 +57,11 @@ def config(technique: Technique, host: Host) -> dict[str, Any]:
 def state(technique: Technique, host: Host, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a module by the names that peft saves them under. leaves: by the names of their copies.
 
-    Raises PeftrefError `no-peer`.
+    Raises PeftrefError `no-peer`, also where only the config is known.
     """
     peer = peer_of(technique)
+    if not peer.keys:
+        raise fail("no-peer", f"{LIBRARY} keeps the tensors of {technique.name} in another form")
     return {
         _key(peer, copy): leaves[copy.name]
         for copy in copies(technique, placements(technique, host))
@@ -66,7 +70,13 @@ def state(technique: Technique, host: Host, leaves: Mapping[str, Tensor]) -> dic
 
 
 def _key(peer: Peer, copy: Copy) -> str:
-    return f"{PREFIX}{copy.sites[0].path}.{peer.keys[copy.leaf.name]}"
+    key = peer.keys[copy.leaf.name]
+    return key if _whole(copy.sites[0]) else f"{PREFIX}{copy.sites[0].path}.{key}"
+
+
+def _whole(site: Site) -> bool:
+    """Whether peft stands on the model there and not on one of its modules."""
+    return site.kind in ("sequence", "core")
 
 
 def _slots(words: tuple[str, ...]) -> set[str]:

@@ -21,7 +21,11 @@ from tests.small import small
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*invalid shape")  # peft takes a bias for an incomplete matrix
 FAMILIES = ("llama", "bert", "t5", "vit")
-NAMES = [technique.name for technique in techniques() if exchange.LIBRARY in technique.peers]
+NAMES = [
+    technique.name
+    for technique in techniques()
+    if exchange.LIBRARY in technique.peers and "target_modules" in exchange.config(technique, resolve("bert-base"))
+]
 
 
 def single(family: str) -> Any:
@@ -138,3 +142,32 @@ def test_the_host_at_the_start(name: str) -> None:
         before = base(**batch)[0]
         attach(base, technique)
         torch.testing.assert_close(base(**batch)[0], before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", ["prompt", "prefix"])
+def test_what_is_put_in_front(family: str, name: str) -> None:
+    base = build(family, "CausalLM").double()
+    technique = small(load(name))
+    fields = exchange.config(technique, resolve(base))
+    kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(fields.pop("peft_type"))]
+    theirs = get_peft_model(copy.deepcopy(base), kind(task_type="CAUSAL_LM", **fields), autocast_adapter_dtype=False)
+    theirs = theirs.double().eval()
+    ours = attach(base, technique)
+    prompt = theirs.prompt_encoder["default"].embedding.weight
+    stack = ours.module.host.stacks[0]
+    with torch.no_grad():
+        for copied in ours.module.copies:
+            leaf = ours.module.leaf(copied.name)
+            if copied.sites[0].layer is None:
+                prompt.copy_(leaf)
+                continue
+            rows = prompt.view(prompt.shape[0], stack.n_layers, 2, *leaf.shape[1:])
+            rows[:, copied.sites[0].layer, int(copied.leaf.name == "Pv")] = leaf
+    batch = inputs(base)
+    assert sum(each.numel() for each in ours.parameters()) == prompt.numel()
+    if name == "prefix":  # peft counts the positions of the tokens after those of the prefix
+        batch["position_ids"] = torch.arange(batch["input_ids"].shape[1]).expand(2, -1) + prompt.shape[0]
+    here = base(**batch).logits
+    there = theirs(**{key: value for key, value in batch.items() if key != "position_ids"}).logits
+    torch.testing.assert_close(here, there[:, -here.shape[1] :], rtol=1e-9, atol=1e-9)

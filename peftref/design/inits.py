@@ -130,6 +130,12 @@ INITS: Mapping[str, Init] = {
             random=True,
         ),
         Init("identity", "ones on the diagonal, zeros beside it", "nn.init.eye_({t})", axes=2),
+        Init(
+            "quarter_turn",
+            "turns a plane by a right angle: [[0, -1], [1, 0]]",
+            "{t}.copy_(torch.tensor([[0.0, -1.0], [1.0, 0.0]]))",
+            axes=2,
+        ),
         Init("copy", "a copy of a quantity of the host", "{t}.copy_({of})", (_weight("what is copied", None),)),
         Init(
             "norm_rows",

@@ -329,7 +329,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "unknown-part": lambda folder: updated("<!-- made: nothing -->\n<!-- end -->"),
     "unknown-setting": lambda folder: load("lora", rank=3),
     "unknown-task": lambda folder: load_task("sst3"),
-    "unknown-technique": lambda folder: load("lore"),
+    "unknown-technique": lambda folder: load("houlsbi"),
     "unreadable": lambda folder: read_file(folder / "none.yaml"),
     "yaml-encoding": encoded,
     "yaml-size": huge,

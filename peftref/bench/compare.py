@@ -38,7 +38,7 @@ FOUNDING = (
 )  # fmt: skip
 """What is compared where nothing is named."""
 
-LRS = (1e-3, 3e-3, 1e-2)
+LRS = (3e-4, 1e-3, 3e-3, 1e-2)
 WIDEN = 2
 """The learning rates tried for every technique, and how many more where the best stands at the edge; a grid of one's own is kept to."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from peftref.design.check import leaves_of
 from peftref.design.layers import Layers
@@ -28,6 +29,7 @@ class Insertion:
     effects: Mapping[str, Effect]
 
 
+@lru_cache(maxsize=512)
 def insertions(technique: Technique) -> tuple[Insertion, ...]:
     """The insertions of a technique; raises PeftrefError with everything that is wrong in shapes and equations.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 from peftref.host.architecture import ARCHITECTURE, SIZES
@@ -139,7 +140,8 @@ def scope_at(slot: str, leaves: Mapping[str, Leaf], settings: Mapping[str, objec
     return Scope(slot, entries)
 
 
-def _quantities(slot: str) -> dict[str, Entry]:
+@cache
+def _quantities(slot: str) -> Mapping[str, Entry]:
     row = ARCHITECTURE.slot(slot)
     alias = ALIASES[row.kind]
     found = {}

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 from peftref.lang.expr import Call, Expr, Name, Number
 from peftref.lang.parse import Locate, parse_expression, plain_locate
@@ -63,6 +64,7 @@ class Size:
         return _normal([((), Fraction(value))])
 
     @staticmethod
+    @cache
     def symbol(name: str) -> Size:
         """A named size."""
         return _normal([(((Symbol(name), 1),), Fraction(1))])

@@ -1,7 +1,8 @@
-"""Where the data that ships with the package stands: the catalog and the schemas."""
+"""Where data stands: the catalog and the schemas that ship with the package, and the cache of what is made here."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -21,3 +22,12 @@ def data_folder(kind: Literal["catalog", "schemas"]) -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"peftref was installed without its {kind} folder; install it again")
+
+
+def cache_folder() -> Path:
+    """Where pretrained hosts and computed rows are kept: `PEFTREF_CACHE`, or the user's cache folder."""
+    own = os.environ.get("PEFTREF_CACHE")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "peftref"

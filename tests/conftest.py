@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["PEFTREF_CACHE"] = tempfile.mkdtemp(prefix="peftref-tests-")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from peftref.analyse.reading import Cell, Part
+from peftref.analyse.reading import Part
+from peftref.analyse.row import Cell
 from peftref.lang.expr import Call, Expr, Text, names, walk
 from peftref.lang.ops import TABLE
 from peftref.lang.show import show

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from peftref.analyse.form import replaced
-from peftref.analyse.typology import PEFT_REF, Row, typology
+from peftref.analyse.row import PEFT_REF, Row
+from peftref.analyse.typology import typology
 from peftref.design.insertion import insertions
 from peftref.design.load import load
 from peftref.design.technique import Technique
@@ -70,17 +71,19 @@ class Relative:
     differing: tuple[str, ...]
 
 
-def relatives(technique: Technique, others: Sequence[Technique], n: int = 3) -> tuple[Relative, ...]:
+def relatives(technique: Technique, others: Sequence[Row], n: int = 3) -> tuple[Relative, ...]:
     """The nearest techniques by the nine properties of the typology, ties in the order of their names.
 
-    >>> relatives(load("pfeiffer"), [load("houlsby"), load("lora")], 1)[0].name
+    >>> relatives(load("pfeiffer"), typology(["houlsby", "lora"]), 1)[0].name
     'houlsby'
     """
-    own, *rows = typology([technique, *(other for other in others if other.name != technique.name)])
+    own = typology([technique])[0]
     found = []
-    for row in rows:
+    for row in others:
+        if row.name == own.name:
+            continue
         differing = tuple(name for name in PEFT_REF if row[name] != own[name])
-        found.append(Relative(row.technique.name, len(differing), differing))
+        found.append(Relative(row.name, len(differing), differing))
     return tuple(sorted(found, key=lambda each: (each.distance, each.name))[:n])
 
 

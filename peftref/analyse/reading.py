@@ -13,14 +13,6 @@ from peftref.lang.check import Effect
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """A value, and what it was read off from."""
-
-    value: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Part:
     """One form of one effect of one insertion."""
 

@@ -6,15 +6,14 @@ The names of the properties are those of PEFT-Ref (arXiv 2304.12410); every valu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from peftref.analyse.connectivity import connectivity, gate
 from peftref.analyse.form import replaced
 from peftref.analyse.formula import formula
 from peftref.analyse.identity import identity
 from peftref.analyse.merge import Blocked
-from peftref.analyse.reading import Cell as Cell
 from peftref.analyse.reading import Part, Reading
+from peftref.analyse.row import Cell, Row
 from peftref.design.load import load
 from peftref.design.technique import Technique
 from peftref.host.architecture import ARCHITECTURE, GROUPS
@@ -25,17 +24,6 @@ from peftref.rewrite.constant import depends
 from peftref.rewrite.output import addends
 
 WORDS = {"ffn": "FFN", "cross_attention": "cross attention", "attention": "attention"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """The typology of one technique: a cell for each property, by name."""
-
-    technique: Technique
-    cells: dict[str, Cell]
-
-    def __getitem__(self, name: str) -> str:
-        return self.cells[name].value
 
 
 def typology(techniques: Sequence[Technique | str]) -> tuple[Row, ...]:
@@ -49,8 +37,10 @@ def typology(techniques: Sequence[Technique | str]) -> tuple[Row, ...]:
 
 
 def _row(technique: Technique) -> Row:
-    reading = Reading(technique)
-    return Row(technique, {name: derive(reading) for name, derive in PROPERTIES.items()})
+    reading, source = Reading(technique), technique.source
+    cells = {name: derive(reading) for name, derive in PROPERTIES.items()}
+    year, arxiv = (source.year, source.arxiv) if source is not None else (None, None)
+    return Row(technique.name, technique.title, year, arxiv, technique.about, cells)
 
 
 def _joined(cells: Iterator[Cell] | list[Cell], tuned: Cell) -> Cell:
@@ -258,5 +248,3 @@ PROPERTIES: dict[str, Callable[[Reading], Cell]] = {
     "trained": _trained,
 }
 """The columns, in their order: the nine properties of PEFT-Ref, and what users ask for beside them."""
-
-PEFT_REF = tuple(PROPERTIES)[:9]

@@ -13,18 +13,18 @@ from peftref.cli.output import as_json, lines, print_table
 
 def list_(json: Json = False) -> None:
     """List every technique of all catalogs."""
-    from peftref.design.load import techniques
+    from peftref.analyse.rows import catalog_rows
     from peftref.report.table import Column, Table
 
     found = [
         {
-            "name": each.name,
-            "title": each.title,
-            "year": None if each.source is None or each.source.year is None else str(each.source.year),
-            "arxiv": None if each.source is None else each.source.arxiv,
-            "about": each.about,
+            "name": row.name,
+            "title": row.title,
+            "year": None if row.year is None else str(row.year),
+            "arxiv": row.arxiv,
+            "about": row.about,
         }
-        for each in techniques()
+        for row in catalog_rows()
     ]
     columns = tuple(Column(key, key) for key in ("name", "title", "year", "arxiv", "about"))
     print_table(Table(columns, tuple(found)), "json" if json else "rich")
@@ -72,13 +72,18 @@ def typology(
     everything: Annotated[bool, typer.Option("--all", help="with the columns beside the nine properties")] = False,
 ) -> None:
     """Print the typology: the properties of techniques, computed from their equations."""
-    from peftref.analyse.typology import typology as rows
-    from peftref.design.given import given
-    from peftref.design.load import techniques
     from peftref.report.typology import typology_table
 
-    chosen = [given(name) for name in names] if names else list(techniques())
-    print_table(typology_table(rows(chosen), all_columns=everything), form.value)
+    if names:
+        from peftref.analyse.typology import typology as rows_of
+        from peftref.design.given import given
+
+        rows = rows_of([given(name) for name in names])
+    else:
+        from peftref.analyse.rows import catalog_rows
+
+        rows = catalog_rows()
+    print_table(typology_table(rows, all_columns=everything), form.value)
 
 
 def diff(one: Name, other: Name, json: Json = False) -> None:
@@ -103,8 +108,9 @@ def check(
     """Check a technique's file: say all that is wrong with it, or print its facts and its nearest relatives."""
     from peftref.analyse.count import count
     from peftref.analyse.diff import relatives
+    from peftref.analyse.rows import catalog_rows
     from peftref.analyse.typology import typology as rows
-    from peftref.design.load import read_file, techniques
+    from peftref.design.load import read_file
     from peftref.report.technique import relatives_lines, technique_lines
     from peftref.report.typology import counts_table, reasons_table
 
@@ -114,7 +120,7 @@ def check(
     print_table(reasons_table(rows([found])[0]))
     print_table(counts_table([count(found, host)]))
     print("nearest relatives:")
-    lines(relatives_lines(relatives(found, techniques())))
+    lines(relatives_lines(relatives(found, catalog_rows())))
 
 
 def new(

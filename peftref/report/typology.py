@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from peftref.analyse.count import Counts
-from peftref.analyse.typology import PEFT_REF, PROPERTIES, Row
+from peftref.analyse.row import PEFT_REF, Row
 from peftref.report.table import Column, Table, Value
+
+if TYPE_CHECKING:
+    from peftref.analyse.count import Counts
 
 LABELS = {
     "intra": "intra-connectivity",
@@ -20,11 +23,11 @@ LABELS = {
 }
 
 
-def typology_table(rows: Iterable[Row], *, all_columns: bool = False) -> Table:
+def typology_table(rows: Sequence[Row], *, all_columns: bool = False) -> Table:
     """One row per technique; the nine properties of PEFT-Ref, and with all_columns what users ask for beside them."""
-    names = tuple(PROPERTIES) if all_columns else PEFT_REF
+    names = tuple(rows[0].cells) if all_columns and rows else PEFT_REF
     columns = (Column("technique", "technique"), *(Column(name, LABELS.get(name, name)) for name in names))
-    found = [{"technique": row.technique.title, **{name: row[name] for name in names}} for row in rows]
+    found = [{"technique": row.title, **{name: row[name] for name in names}} for row in rows]
     return Table(columns, tuple(found), "Typology")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from peftref.analyse.diff import diff, relatives
-from peftref.analyse.typology import PEFT_REF, PROPERTIES, typology
+from peftref.analyse.row import PEFT_REF
+from peftref.analyse.rows import catalog_rows
+from peftref.analyse.typology import PROPERTIES, typology
 from peftref.bench.compare import FOUNDING
 from peftref.design.load import load, read, techniques
 
@@ -35,7 +37,7 @@ def test_the_founding_rows(name: str) -> None:
 def test_every_cell_of_every_technique_has_a_value_and_a_reason() -> None:
     for row in typology(techniques()):
         assert list(row.cells) == list(PROPERTIES)
-        assert all(cell.value and cell.reason for cell in row.cells.values()), row.technique.name
+        assert all(cell.value and cell.reason for cell in row.cells.values()), row.name
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_names_of_leaves_make_no_difference() -> None:
 
 
 def test_the_nearest_relatives() -> None:
-    near = relatives(load("pfeiffer"), [load(name) for name in FOUNDING], 2)
+    near = relatives(load("pfeiffer"), typology(FOUNDING), 2)
     assert [each.name for each in near] == ["houlsby", "tiny_attention"]
     assert near[0].differing == ("workspace",)
-    assert relatives(load("pfeiffer"), techniques(), 1)[0].distance <= 1
+    assert relatives(load("pfeiffer"), catalog_rows(), 1)[0].distance <= 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import torch
 
 from peftref.bench.offline.grammar import documents, task_rows
 from peftref.bench.store import write_problem
+from peftref.data import cache_folder
 from peftref.train.classifier import silent
 from peftref.train.tokenizer import word_tokenizer
 
@@ -44,15 +44,6 @@ class Pretraining:
     def name(self) -> str:
         """The folder's name: what it is, and a digest of how it is made."""
         return "grammar-" + hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
-
-
-def cache_folder() -> Path:
-    """Where pretrained hosts are kept: `PEFTREF_CACHE`, or the user's cache folder."""
-    own = os.environ.get("PEFTREF_CACHE")
-    if own:
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "peftref"
 
 
 def offline_host(recipe: Pretraining | None = None, tick: Tick = lambda done, total: None) -> Path:

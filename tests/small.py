@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from peftref.design.technique import Technique
 
-SIZES = {"r": 4, "tokens": 3, "bottleneck": 8, "n": 2, "kept": 1, "group": 8, "dropout": 0.0}
+SIZES = {
+    "vectors": 8,
+    "length": 8,
+    "k": 3,
+    "block": 4,
+    "r": 4,
+    "tokens": 3,
+    "bottleneck": 8,
+    "n": 2,
+    "kept": 1,
+    "group": 8,
+    "dropout": 0.0,
+}
 
 
 def small(technique: Technique) -> Technique:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from peftref.lang import einsum
 from peftref.lang.expr import Call, Expr, Name, Number, Text, call, names
+from peftref.lang.parse import parse_expression
 from peftref.lang.scope import Scope
 from peftref.lang.show import show
 
@@ -51,6 +52,8 @@ class Affine:
         shift = None if self.shift is None else call("matmul", left, self.shift)
         return Affine(None, _plus(direct, product), shift)
 
+
+_Axes = tuple[tuple[str, ...], ...]
 
 INPUT = Affine(scale=Number(1))
 
@@ -115,6 +118,11 @@ class _Reader:
         reads = sorted(names(expr) & self.known.keys())
         raise NotLinearError(expr, f"is not linear in {' and '.join(reads)}")
 
+    def _tiled(self, expr: Call, index: str, axes: _Axes, factor: Expr) -> tuple[_Axes, Expr]:
+        """A factor, repeated along an index of the input that is only summed over: the matrix is the same all along it."""
+        size = parse_expression(self.scope.axes(expr)[index].show())
+        return ((index,), *axes), Call("tile", (factor,), (("n", size),))
+
     def _part(self, whole: Affine, expr: Call, index: Expr, count: Expr) -> Affine:
         if whole.scale is not None:
             raise NotLinearError(expr, "takes a part of the input itself")
@@ -136,6 +144,9 @@ class _Reader:
         if inner.scale is not None:
             if inner.scale != Number(1) or set(axis) & {index for each in pattern.result for index in each}:
                 raise NotLinearError(expr, "scales the input within a contraction")
+            for index in axis:
+                if index not in _indices(others):
+                    others[0] = self._tiled(expr, index, *others[0])
             made = einsum.Pattern(tuple(axes for axes, _ in others), (*pattern.result, axis))
             result += Affine(matrix=Call("einsum", (Text(made.show()), *(arg for _, arg in others)), expr.options))
         fresh = next(f"z{i}" for i in range(99) if f"z{i}" not in pattern.indices())
@@ -146,6 +157,10 @@ class _Reader:
                 filled = [value if i == at else arg for i, arg in enumerate(args)]
                 result += Affine(**{name: Call("einsum", (Text(made.show()), *filled), expr.options)})
         return result
+
+
+def _indices(operands: list[tuple[_Axes, Expr]]) -> set[str]:
+    return {index for axes, _ in operands for axis in axes for index in axis}
 
 
 def _plus(one: Expr | None, other: Expr | None) -> Expr | None:

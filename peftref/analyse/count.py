@@ -15,7 +15,7 @@ from peftref.host.architecture import ARCHITECTURE
 from peftref.host.host import Host, Stack
 from peftref.host.resolve import resolve
 from peftref.host.site import Site
-from peftref.lang.expr import Name, names
+from peftref.lang.expr import Call, Expr, Name, names
 from peftref.lang.size import Size, parse_size
 from peftref.rewrite.constant import constants
 
@@ -101,24 +101,33 @@ def _tuned(technique: Technique, host: Host) -> tuple[int, list[Size]]:
 
 
 def _inference(technique: Technique, placed: Iterable[Placement], found: Iterable[Copy]) -> int:
-    """Leaves that are still read, and parts without an input that are smaller than the leaves they are made from."""
+    """Leaves that are still read, and parts without an input, where these are smaller than the leaves they are made from."""
     numel = {copy.name: copy.numel for copy in found}
     needed: set[str] = set()
     made = 0
     for placement in placed:
         leaves = placement.insertion.leaves
         sizes = {k: v for k, v in numbers(placement.site, technique.settings).items() if isinstance(v, int)}
-        parts = {part for value in placement.values.values() for part in constants(value, placement.effect.scope)}
+        values, scope = placement.values.values(), placement.effect.scope
+        parts = {_untransposed(part) for value in values for part in constants(value, scope)}
         for part in parts:
             read = {copy_name(leaves[name], placement.site) for name in names(part) if name in leaves}
             size = 1
-            for extent in placement.effect.scope.kind(part).evaluate(sizes):
+            for extent in scope.kind(part).evaluate(sizes):
                 size *= extent
             if isinstance(part, Name) or size > sum(numel[name] for name in read):
                 needed |= read
             elif read:
                 made += size
-    return made + sum(numel[name] for name in needed)
+    return min(made + sum(numel[name] for name in needed), sum(numel.values()))
+
+
+def _untransposed(part: Expr) -> Expr:
+    """What has to be kept of a part that is read as it is, and transposed."""
+    match part:
+        case Call("transpose", (inner,)):
+            return _untransposed(inner)
+    return part
 
 
 def _terms(found: Iterable[Copy], host: Host) -> list[Size]:

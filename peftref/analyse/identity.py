@@ -144,7 +144,7 @@ def _eye(expr: Call) -> Expr:
             return EYE
         case Call("householder", (Call("transpose", (inner,)),)) if inner == PAIRS:
             return EYE
-        case Call("transpose" | "block_diag", (inner,)) if inner == EYE:
+        case Call("transpose" | "block_diag" | "butterfly", (inner,)) if inner == EYE:
             return inner
         case Call("stop_gradient", (inner,)):
             return inner
@@ -162,6 +162,8 @@ def _eye(expr: Call) -> Expr:
             return right
         case Call("div", (above, below)) if above == below:
             return Number(1)
+        case Call("sub", (left, right)) if left == right:
+            return Number(0)
     return expr
 
 

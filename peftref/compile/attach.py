@@ -78,8 +78,9 @@ def set_active(model: PreTrainedModel, names: str | list[str] | tuple[str, ...],
     """Makes some attached techniques active: stacked, each on the result of the one before, or summed, each on the host alone.
 
     What is put in front of a sequence, or in front of keys and values, always follows one another in the order of the names.
-    Raises PeftrefError `detached` for a name that is not attached, `tuned-twice` where two train the same host parameter, and
-    `merge-order` where a merged one would act after one that is not.
+    Raises PeftrefError `detached` for a name that is not attached, `tuned-twice` where two train the same host parameter,
+    `merge-order` where a merged one would act after one that is not, and `stack-order` where one reads a weight that no linear
+    map before it gives.
     """
     modules = container(model)
     wanted = (names,) if isinstance(names, str) else tuple(names)
@@ -91,6 +92,7 @@ def set_active(model: PreTrainedModel, names: str | list[str] | tuple[str, ...],
     modules.active, modules.combine = wanted, combine
     try:
         modules.refuse_order()
+        modules.refuse_stack()
     except PeftrefError:
         modules.active, modules.combine = before
         raise

@@ -13,6 +13,7 @@ from peftref.lang import einsum
 from peftref.lang.expr import Call, Expr, Name, Number, Text, walk
 from peftref.lang.ops import TABLE
 from peftref.lang.scope import Scope
+from peftref.lang.size import size_of
 from peftref.rewrite.optimise import simplify
 
 LONGEST = 72
@@ -99,7 +100,9 @@ class Emitter:
         if op.setting is not None and len(args) < op.arity[1]:
             args.append(repr(self.numbers[op.setting]))
         atoms = [self._atom(arg) for arg in args] if op.symbol else args
-        return op.torch.format(*atoms, operands=", ".join(args))
+        options = {name: self._size(given, default) for name, given, default in _options(expr)}
+        options["axes"] = len(self.scope.kind(expr.args[0]).dims)
+        return op.torch.format(*atoms, operands=", ".join(args), **options)
 
     def _folded(self, expr: Expr) -> int | float | None:
         """The number that an expression of settings and sizes is, or None."""
@@ -207,6 +210,9 @@ class Emitter:
         which = f", {self._attends - 1}" if self._attends > 1 else ""
         return f"op.attend({args}, {int(heads)}, self.context{which})"
 
+    def _size(self, given: Expr | None, default: int | None) -> int | None:
+        return default if given is None else size_of(given).evaluate(self._sizes())
+
     def _number(self, expr: Expr) -> float:
         match expr:
             case Number(value):
@@ -220,6 +226,12 @@ class Emitter:
         """The source in parentheses where an operator may follow it."""
         plain = source.replace(".", "").replace("_", "").isalnum()
         return source if plain or _closed(source) else f"({source})"
+
+
+def _options(expr: Call) -> list[tuple[str, Expr | None, int | None]]:
+    """The options of a call: the name, what was given, and the default."""
+    given = dict(expr.options)
+    return [(name, given.get(name), default) for name, default in TABLE[expr.op].options]
 
 
 def _closed(source: str) -> bool:

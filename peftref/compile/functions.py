@@ -13,6 +13,7 @@ from torch import Tensor
 
 from peftref.compile.flow import Context
 from peftref.compile.keep import Keep as Keep
+from peftref.problem import fail
 
 
 def add_product(h: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
@@ -46,6 +47,75 @@ def householder(u: Tensor) -> Tensor:
     for row in u:
         result = result - torch.outer(result @ row, 2 * row / (row @ row))
     return result
+
+
+def qr(matrix: Tensor) -> Tensor:
+    """Orthonormal columns."""
+    columns: Tensor = torch.linalg.qr(matrix).Q
+    return columns
+
+
+def skew(above: Tensor, n: int) -> Tensor:
+    """The numbers above the diagonal [..., n (n - 1) / 2], row by row, to skew [..., n, n]."""
+    upper = above.new_zeros(*above.shape[:-1], n, n)
+    upper[(..., *torch.triu_indices(n, n, 1, device=above.device))] = above
+    return upper - upper.mT
+
+
+def butterfly(blocks: Tensor) -> Tensor:
+    """[m, n, b, b] to [n b, n b]: block-diagonal matrices, the j-th on halves of blocks that stand 2^j halves apart."""
+    m, n, b, _ = blocks.shape
+    if b % 2 or n % (1 << m - 1):
+        text = (
+            f"butterfly of {m} stages needs blocks of an even size, a multiple of {1 << m - 1} of them, not {n} of {b}"
+        )
+        raise fail("indivisible", text, hint="choose sizes that divide")
+    result = block_diag(blocks[0])
+    for j in range(1, m):
+        halves = torch.arange(n * b, device=blocks.device).view(n >> j, 1 << j, 2, b // 2)
+        order = halves.transpose(1, 2).flatten()
+        result = block_diag(blocks[j])[order][:, order] @ result
+    return result
+
+
+def circulant(column: Tensor) -> Tensor:
+    """A first column [..., n] to [..., n, n]."""
+    n = column.shape[-1]
+    at = torch.arange(n, device=column.device)
+    return column[..., (at[:, None] - at) % n]
+
+
+def scatter(values: Tensor, at: Tensor, n: int, m: int = 0) -> Tensor:
+    """Values [k, ...] at positions [k] of n; with m, numbers at the flat positions of [n, m]."""
+    flat = values.new_zeros(n * m if m else n, *values.shape[1:]).index_add(0, at, values)
+    return flat.view(n, m) if m else flat
+
+
+def tile(value: Tensor, n: int, axes: int) -> Tensor:
+    """[..., *shape] to [..., n, *shape], where the shape has some axes."""
+    at = value.dim() - axes
+    return value.unsqueeze(at).expand(*value.shape[:at], n, *value.shape[at:])
+
+
+def top_softmax(logits: Tensor, k: int) -> Tensor:
+    """Softmax over the k largest of the last axis, zero elsewhere."""
+    values, at = logits.topk(k, dim=-1)
+    return torch.zeros_like(logits).scatter(-1, at, values.softmax(-1))
+
+
+def sample(mean: Tensor, log_variance: Tensor, training: bool) -> Tensor:
+    """A normal sample while training, else the mean."""
+    return mean + torch.randn_like(mean) * (log_variance / 2).exp() if training else mean
+
+
+def edges(h: Tensor, first: int, last: int, context: Context) -> Tensor:
+    """1 for the first and last tokens that count of each sample, as [batch, tokens]; tokens that follow a cache are no last ones."""
+    new, mask = h.shape[1], context.flow.mask
+    seen = h.new_ones(h.shape[:2]) if mask is None or mask.shape[1] < new else mask.to(h.dtype)
+    chosen = seen.cumsum(1) <= first
+    if seen.shape[1] == new:
+        chosen = chosen | (seen.flip(1).cumsum(1).flip(1) <= last)
+    return (chosen.to(h.dtype) * seen)[:, -new:]
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:

@@ -105,4 +105,6 @@ def _values(fold: Fold, inserted: Inserted, module: nn.Module) -> dict[str, Tens
 
 
 def _exact(value: Tensor) -> Tensor:
+    if not value.is_floating_point():
+        return value
     return value.detach().to(torch.promote_types(value.dtype, torch.float32))

@@ -57,7 +57,7 @@ class Inserted(nn.Module):
         self.copies = copies(technique, placed)
         self.leaves = nn.Module()
         for copy in self.copies:
-            leaf = nn.Parameter(torch.empty(copy.shape), requires_grad=copy.leaf.trainable)
+            leaf = nn.Parameter(torch.empty(copy.shape, dtype=_dtype(copy)), requires_grad=copy.leaf.trainable)
             _branch(self.leaves, copy.name).register_parameter(copy.leaf.name, leaf)
         self.runs: dict[str, list[Run]] = {}
         made = _Classes(technique, load or Load())
@@ -88,7 +88,7 @@ class Inserted(nn.Module):
         site = placement.site
         given: dict[str, Any] = {leaf: self._leaf_at(placement, leaf) for leaf in source.leaves}
         runs = self.runs.setdefault(site.name, [])
-        first = next(iter(given.values()), None)
+        first = next((leaf for leaf in given.values() if leaf.is_floating_point()), None)
         for leaf in source.stacked:
             given[f"project_{leaf}"] = projections[read_by(site)].part(given[leaf])
         if source.mixes:
@@ -182,7 +182,7 @@ def initialise(
     row = INITS[copy.leaf.init]
     values = dict(copy.leaf.init_args)
     holes = {name: _hole(value, settings) for name, value in values.items()}
-    space: dict[str, Any] = {"torch": torch, "nn": nn, "math": math, "t": torch.empty(copy.shape)}
+    space: dict[str, Any] = {"torch": torch, "nn": nn, "math": math, "t": torch.empty(copy.shape, dtype=_dtype(copy))}
     space |= {f"host_{name.replace('.', '_')}": tensor.detach().cpu() for name, tensor in host.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed((seed << 32) + zlib.crc32(copy.name.encode()))
@@ -190,6 +190,10 @@ def initialise(
             row.torch.format(t="t", **holes), space
         )  # the text of the init table, with numbers and names of quantities
     parameter.copy_(space["t"])
+
+
+def _dtype(copy: Copy) -> torch.dtype:
+    return torch.int64 if copy.leaf.whole else torch.float32
 
 
 def _hole(value: object, settings: Mapping[str, object]) -> str:

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from peftref.analyse.merge import Blocked, merge_rule
 from peftref.compile.core import CoreTap
 from peftref.compile.flow import Flow
 from peftref.compile.merge import merge_into
@@ -111,6 +112,21 @@ class Modules(nn.Module):
                     raise fail("merge-order", text, hint=f"merge {before[site]} first, or unmerge {name}")
                 if name not in self.merged:
                     before.setdefault(site, name)
+
+    def refuse_stack(self) -> None:
+        """Raises PeftrefError `stack-order` where one reads the weight that others before it make, and these are not linear."""
+        before: dict[str, tuple[str, Blocked]] = {}
+        for name in self.active if self.combine == "stack" else ():
+            module = self.inserted()[name]
+            for site, runs in module.runs.items():
+                if site in before and any(run.replaces_map for run in runs):
+                    first, why = before[site]
+                    text = f"{name} reads the weight of {site}, and {first}, which acts before it, is no linear map: {why.show()}"
+                    raise fail("stack-order", text, hint=f"put {name} first, or combine them as a sum")
+            for placement in module.placed:
+                rule = merge_rule(placement.insertion, placement.effect)
+                if placement.site.kind == "linear" and isinstance(rule, Blocked):
+                    before.setdefault(placement.site.name, (name, rule))
 
     def clear(self, model: nn.Module) -> None:
         """Takes everything off the host."""

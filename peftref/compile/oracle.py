@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,8 @@ class Oracle:
         if expr.op == "attend":
             heads = dict(expr.options).get("heads", Number(1))
             return self._attend(values, kinds, int(float(self.evaluate(heads))))
+        if expr.op == "edges":
+            return self._edges(values[0], **{name: float(self.evaluate(value)) for name, value in expr.options})
         if expr.op == "mean_tokens":
             return np.asarray(values[0].mean(axis=1, keepdims=True))
         return self._each(expr, values, kinds)
@@ -84,9 +87,15 @@ class Oracle:
             rows.append(row)
         return np.asarray(rows, dtype=np.float64)
 
+    @staticmethod
+    def _edges(h: Array, first: float = 0, last: float = 0) -> Array:
+        tokens = h.shape[1]
+        return np.asarray([[float(i < first or i >= tokens - last) for i in range(tokens)]] * h.shape[0])
+
     def _definition(self, expr: Call) -> Callable[..., Any]:
         if expr.op != "einsum":
-            return DEFINITIONS[expr.op]
+            options = {name: round(float(self.evaluate(value))) for name, value in expr.options}
+            return partial(DEFINITIONS[expr.op], **options)
         text = expr.args[0]
         if not isinstance(text, Text):
             raise ValueError("an einsum begins with its pattern")
@@ -174,6 +183,74 @@ def _layer_norm(h: Array, gain: Array | float = 1.0, shift: Array | float = 0.0)
     return np.asarray((h - h.mean()) / np.sqrt(h.var() + 1e-5) * gain + shift)
 
 
+def _skew(above: Array, n: int) -> Array:
+    if above.ndim > 1:
+        return np.stack([_skew(each, n) for each in above])
+    result, numbers = np.zeros((n, n)), iter(above)
+    for i in range(n):
+        for j in range(i + 1, n):
+            result[i, j] = next(numbers)
+            result[j, i] = -result[i, j]
+    return result
+
+
+def _butterfly(blocks: Array) -> Array:
+    """Each stage moves the halves of the blocks together, one by one, acts, and moves them back."""
+    m, n, b, _ = blocks.shape
+    result = np.eye(n * b)
+    for j in range(m):
+        move, half, to = np.zeros((n * b, n * b)), b // 2, 0
+        for first in range(0, 2 * n, 2 ** (j + 1)):
+            for odd in (0, 1):
+                for piece in range(first + odd, first + 2 ** (j + 1), 2):
+                    for k in range(half):
+                        move[to, piece * half + k] = 1
+                        to += 1
+        result = move @ _block_diag(blocks[j]) @ move.T @ result
+    return result
+
+
+def _circulant(column: Array) -> Array:
+    if column.ndim > 1:
+        return np.stack([_circulant(each) for each in column])
+    return np.stack([np.roll(column, i) for i in range(len(column))], axis=1)
+
+
+def _scatter(values: Array, at: Array, n: int, m: int = 0) -> Array:
+    result = np.zeros((n * m if m else n, *values.shape[1:]))
+    for value, place in zip(values, at, strict=True):
+        result[int(place)] += value
+    return result.reshape(n, m) if m else result
+
+
+def _ifft2(matrix: Array) -> Array:
+    n, m = matrix.shape
+    left = np.exp(2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n) / n
+    right = np.exp(2j * np.pi * np.outer(np.arange(m), np.arange(m)) / m) / m
+    return np.asarray((left @ matrix @ right).real)
+
+
+def _gram_schmidt(matrix: Array) -> Array:
+    """Orthonormal columns by reflections, as LAPACK has their signs: the first reflected column points against the first number."""
+    n, m = matrix.shape
+    rest, result = matrix.copy(), np.eye(n)
+    for j in range(min(n - 1, m)):
+        u = np.zeros(n)
+        u[j:] = rest[j:, j]
+        u[j] += math.copysign(np.linalg.norm(u), u[j])
+        turn = np.eye(n) - 2 * np.outer(u, u) / (u @ u)
+        rest, result = turn @ rest, result @ turn
+    return result[:, :m]
+
+
+def _top_softmax(logits: Array, k: int) -> Array:
+    if logits.ndim > 1:
+        return np.stack([_top_softmax(each, k) for each in logits])
+    result, kept = np.zeros_like(logits), np.argsort(-logits)[:k]
+    result[kept] = _softmax(logits[kept])
+    return result
+
+
 def _softmax(v: Array) -> Array:
     e = np.exp(v - v.max())
     return np.asarray(e / e.sum())
@@ -220,6 +297,16 @@ DEFINITIONS: Mapping[str, Callable[..., Any]] = {
     "layer_norm": _layer_norm,
     "cayley": _cayley,
     "householder": _householder,
+    "qr": _gram_schmidt,
+    "skew": _skew,
+    "butterfly": _butterfly,
+    "circulant": _circulant,
+    "scatter": _scatter,
+    "tile": lambda value, n: np.stack([value] * n),
+    "gather": lambda values, at: values[np.asarray(at, dtype=int)],
+    "ifft2": _ifft2,
+    "top_softmax": _top_softmax,
+    "sample": lambda mean, _: mean,
     "dropout": lambda v, *_: v,
     "stop_gradient": lambda v: v,
 }

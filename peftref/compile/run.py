@@ -22,6 +22,11 @@ class Run:
         self.gives = gives
         self.leaf = leaf
 
+    @property
+    def replaces_map(self) -> bool:
+        """Whether it makes an output of its own from the weight, and does not only change the one that is there."""
+        return "h" in self.gives and ("W" in self.reads or "h" not in self.reads)
+
     def __call__(self, site: Site, module: nn.Module, **known: Any) -> dict[str, Tensor]:
         """The replaced quantities, in the host's own dtype."""
         values = [self._value(name, site, module, known) for name in self.reads]

@@ -91,7 +91,7 @@ def value_source(
     read = frozenset().union(*(names(value) for value in better.values()))
     used = [name for name in quantities if name in read] + sorted(name for name in read if "." in name)
     own = tuple(name for name in leaves if name in read)
-    tensors = {name: f"self.{name}" if _site(leaves[name]) else f"self.shared.{name}" for name in own}
+    tensors = {name: _read(leaves[name], sizes) for name in own}
     tensors |= {name: name.replace(".", "_") for name in used}
     nodes = {node for value in better.values() for node in walk(value)}
     own_labels = {expr: label for expr, label in labels.items() if expr in nodes}
@@ -148,6 +148,14 @@ def _kept(
             lines = (*emitter.lines, f"return {', '.join(results)}")
             blocks.append(_Kept(method, read, tuple(own), called, lines))
     return blocks
+
+
+def _read(leaf: Leaf, sizes: Mapping[str, int]) -> str:
+    """The source that reads a leaf at a site: the leading part that fits, where it is shared by sites of other sizes."""
+    if _site(leaf):
+        return f"self.{leaf.name}"
+    part = ", ".join(f":{dim.evaluate(sizes)}" for dim in leaf.dims) if leaf.fit else ""
+    return f"self.shared.{leaf.name}" + (f"[{part}]" if part else "")
 
 
 def _site(leaf: Leaf) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from peftref.compile.override import Override
 from peftref.compile.rows import put, take
-from peftref.compile.run import Run
+from peftref.compile.run import Run, quantity
 from peftref.host.site import Port, Site
 
 ORDER = {"activation": 0, "norm": 1, "linear": 2, "sequence": 3, "sublayer": 4}
@@ -95,8 +95,11 @@ class Tap:
         """h after all runs: one after the other, or the sum of what each alone would add."""
         if self.combine() == "sum" and len(runs) > 1:
             return h + sum((run(site, self.module, x=x, h=h)["h"] - h for run in runs), start=torch.zeros_like(h))
-        for run in runs:
-            h = run(site, self.module, x=x, h=h)["h"]
+        for i, run in enumerate(runs):
+            if i and site.kind == "linear" and run.replaces_map:
+                h = _on_map(run, site, self.module, x, runs[:i])
+            else:
+                h = run(site, self.module, x=x, h=h)["h"]
         return h
 
 
@@ -129,6 +132,25 @@ class Hold:
         if wanted and self.port.side == "output":
             self.held[self.site.name] = result if isinstance(result, Tensor) else result[self.port.key]
         return result
+
+
+def _on_map(run: Run, site: Site, module: nn.Module, x: Tensor, before: list[Run]) -> Tensor:
+    """The output of a run that reads the weight itself, on the linear map that the runs before it make of the host's.
+
+    The map is read off from what these runs make of the unit vectors and of zero; that they are linear is seen to when they
+    are made active together.
+    """
+    weight, bias = quantity("W", site, module), quantity("b", site, module)
+    for each in before:
+        training = each.forward.training
+        each.forward.eval()
+        units = torch.eye(weight.shape[1] + 1, weight.shape[1], dtype=x.dtype, device=x.device)[None]
+        images = each(site, module, x=units, h=units @ weight.T + bias, W=weight, b=bias)["h"][0]
+        each.forward.train(training)
+        weight, bias = (images[:-1] - images[-1]).T, images[-1]
+    h = x @ weight.T + bias
+    out: Tensor = run(site, module, x=x, h=h, W=weight, b=bias)["h"]
+    return out + bias if "b" in site.lacks and "h" not in run.reads else out
 
 
 def _replaced(args: tuple[Any, ...], kwargs: dict[str, Any], change: Change) -> tuple[tuple[Any, ...], dict[str, Any]]:

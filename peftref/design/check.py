@@ -10,7 +10,7 @@ from peftref.design.technique import Insert, Technique
 from peftref.design.yaml_document import Document, Path
 from peftref.host.architecture import SIZES
 from peftref.lang.check import Effect, check
-from peftref.lang.expr import Call, Equation, walk
+from peftref.lang.expr import Call, Equation, Name, walk
 from peftref.lang.expr import names as read_names
 from peftref.lang.ops import TABLE
 from peftref.lang.parse import Locate, parse
@@ -58,7 +58,10 @@ def leaves_of(
             except PeftrefError as error:
                 problems += error.problems
                 dims.append(Size.symbol(f"{name}_{axis}"))
-        leaves[name] = Leaf(name, tuple(dims), leaf.init.name, leaf.init.arguments, not leaf.frozen, leaf.scope)
+        init = leaf.init
+        leaves[name] = Leaf(
+            name, tuple(dims), init.name, init.arguments, not leaf.frozen, leaf.scope, leaf.fit, init.row.whole
+        )
     if problems and not lenient:
         raise PeftrefError(problems)
     return leaves
@@ -86,6 +89,7 @@ def _insert(technique: Technique, insert: Insert, document: Document, number: in
         return
     read = _read(equation)
     used |= read
+    yield from _positions(equation, leaves, document.locate(*path))
     for name in insert.leaves:
         if name not in read:
             place = document.key("insert", number, "leaves", name)
@@ -101,6 +105,25 @@ def _insert(technique: Technique, insert: Insert, document: Document, number: in
             effects.append(effect)
     if effects and len(effects) == len(known_slots(insert)):
         yield from _gradients(technique, insert, effects, read, document, number)
+
+
+def _positions(equation: Equation, leaves: Mapping[str, Leaf], locate: Locate) -> Iterator[Problem]:
+    """Operands that are positions must be leaves that hold positions, and such leaves are nothing else."""
+    whole = {name for name, leaf in leaves.items() if leaf.whole}
+    for statement in equation.statements:
+        for node in walk(statement.value):
+            if not isinstance(node, Call) or node.op not in TABLE:
+                continue
+            wanted = TABLE[node.op].positions
+            for number, arg in enumerate(node.args):
+                is_whole = isinstance(arg, Name) and arg.name in whole
+                if number in wanted and not is_whole:
+                    text = f"operand {number + 1} of {node.op} is positions, and no leaf of positions stands there"
+                    hint = "positions are a leaf with an init such as random_positions, largest or consecutive"
+                    yield Problem("positions", text, locate(*arg.span), hint=hint)
+                elif is_whole and number not in wanted and isinstance(arg, Name):
+                    text = f"{arg.name} holds positions, and {node.op} wants numbers"
+                    yield Problem("positions", text, locate(*arg.span), hint="read it in scatter or gather")
 
 
 def _read(equation: Equation) -> set[str]:

@@ -28,6 +28,7 @@ class Parameter:
 class Init:
     """One init. `axes` is the least number of axes it needs; `exact` what every number is, where that is certain.
 
+    whole: gives whole numbers, positions in another value, that are never trained.
     mutates: the host's own weights must change along with it (the technique then says `mutates: host`).
     """
 
@@ -39,6 +40,7 @@ class Init:
     exact: Literal["zeros", "ones"] | None = None
     random: bool = False
     mutates: bool = False
+    whole: bool = False
 
     @property
     def reads_host(self) -> bool:
@@ -73,6 +75,13 @@ INITS: Mapping[str, Init] = {
             "normal numbers",
             "nn.init.normal_({t}, mean={mean}, std={std})",
             (_number("std", "standard deviation"), _number("mean", "mean", 0.0)),
+            random=True,
+        ),
+        Init(
+            "unit_normal",
+            "normal numbers with variance 1 over the last axis",
+            "nn.init.normal_({t}, std={t}.shape[-1] ** -0.5)",
+            axes=1,
             random=True,
         ),
         Init(
@@ -185,6 +194,39 @@ INITS: Mapping[str, Init] = {
             "nn.init.kaiming_uniform_({t}, a=5**0.5)\n{t}[:, 1::2] = {t}[:, : {t}.shape[1] // 2 * 2 : 2]",
             axes=2,
             random=True,
+        ),
+        Init(
+            "random_positions",
+            "positions in a flat weight, drawn at random, each once",
+            "{t}.copy_(torch.randperm({of}.numel())[: {t}.numel()])",
+            (_weight("the weight"),),
+            axes=1,
+            random=True,
+            whole=True,
+        ),
+        Init(
+            "largest",
+            "the positions in a flat weight of its largest absolute values",
+            "{t}.copy_({of}.abs().flatten().topk({t}.numel()).indices)",
+            (_weight("the weight"),),
+            axes=1,
+            whole=True,
+        ),
+        Init(
+            "random_indices",
+            "whole numbers from 0 up to a number, drawn at random",
+            "{t}.copy_(torch.randint(int({below}), {t}.shape))",
+            (_number("below", "the number that none reaches"),),
+            random=True,
+            whole=True,
+        ),
+        Init(
+            "consecutive",
+            "whole numbers one after the other",
+            "{t}.copy_(torch.arange({t}.numel()) + int({first}))",
+            (_number("first", "the first one", 0),),
+            axes=1,
+            whole=True,
         ),
         Init(
             "vocabulary",

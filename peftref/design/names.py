@@ -113,6 +113,12 @@ def _init(technique: Technique, leaf: Leaf, document: Document, path: Path) -> I
             text = f"{parameter} of the init {leaf.init.name} is a number, and the setting {name} is not"
             yield Problem("bad-value", text, document.place(*place))
     row = leaf.init.row
+    if row.whole and not leaf.frozen:
+        text = f"the init {row.name} gives whole numbers, and those are never trained"
+        yield Problem("bad-value", text, document.place(*place), hint="write frozen: true")
+    if leaf.fit and not (leaf.frozen and leaf.scope in ("slot", "design")):
+        text = "fit is for a frozen leaf that sites of several sizes share"
+        yield Problem("bad-value", text, document.place(*path, "fit"), hint="write frozen: true and scope: design")
     if len(leaf.shape) < row.axes:
         shown = f"[{', '.join(leaf.shape)}]"
         text = f"the init {row.name} needs at least {row.axes} axes, and the shape is {shown}"

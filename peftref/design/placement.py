@@ -141,7 +141,9 @@ def copies(technique: Technique, placed: tuple[Placement, ...]) -> tuple[Copy, .
                 problems |= {problem.text: problem for problem in error.problems}
                 continue
             known = found.get(name)
-            if known is not None and known.shape != shape:
+            if known is not None and leaf.fit:
+                shape = tuple(max(pair) for pair in zip(known.shape, shape, strict=True))
+            elif known is not None and known.shape != shape:
                 text = f"the leaf {leaf.name} is shared by sites that need {list(known.shape)} and {list(shape)}"
                 problems[text] = Problem("shared-shape", text, hint="narrow its scope, or the slots of the insertion")
             sites = (*known.sites, placement.site) if known else (placement.site,)

@@ -50,6 +50,11 @@ class Leaf(Frozen):
     init: InitField = Field(description="how it begins: zeros, ones, {normal: 0.02}, {copy: W} ...")
     frozen: bool = Field(False, description="true where it is never trained", strict=True)
     scope: LeafScope = Field("site", description="what shares one copy: the site, layer, slot or the whole design")
+    fit: bool = Field(
+        False,
+        description="true where a frozen copy is as large as its largest site needs, and others read its leading part",
+        strict=True,
+    )
 
     def words(self) -> tuple[str, ...]:
         """The names that its shape reads, in their order.
@@ -96,6 +101,10 @@ class Peer(Frozen):
     keys: Fixed[Line] = Field(
         FrozenMap(), description="what it calls the leaves, behind the module's path where there is one: LEAF: KEY"
     )
+    buffers: Fixed[Line] = Field(
+        FrozenMap(), description="frozen leaves that it makes itself and does not save: LEAF: ATTRIBUTE of its layer"
+    )
+    pairs: tuple[Identifier, ...] = Field((), description="leaves of positions that it keeps as rows and columns")
 
 
 class Technique(Frozen):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from peftref.design.placement import Copy, copies, placements
@@ -13,6 +14,9 @@ from peftref.host.architecture import slots_of
 from peftref.host.host import Host
 from peftref.host.site import Site
 from peftref.problem import PeftrefError, Problem, fail
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 LIBRARY = "peft"
 PREFIX = "base_model.model."
@@ -63,15 +67,33 @@ def state(technique: Technique, host: Host, leaves: Mapping[str, Tensor]) -> dic
     if not peer.keys:
         raise fail("no-peer", f"{LIBRARY} keeps the tensors of {technique.name} in another form")
     return {
-        _key(peer, copy): leaves[copy.name]
+        _key(peer, copy): _paired(leaves[copy.name], copy) if copy.leaf.name in peer.pairs else leaves[copy.name]
         for copy in copies(technique, placements(technique, host))
         if copy.leaf.name in peer.keys
     }
 
 
+def made(technique: Technique, host: Host, model: PeftModel) -> dict[str, Tensor]:
+    """The frozen leaves that peft makes itself and does not save, read from its live model, by the names of their copies."""
+    peer = peer_of(technique)
+    found = {}
+    for copy in copies(technique, placements(technique, host)):
+        if copy.leaf.name in peer.buffers:
+            layer = model.base_model.model.get_submodule(copy.sites[0].path)
+            value = getattr(layer, peer.buffers[copy.leaf.name])["default"]
+            found[copy.name] = value[0] * copy.sites[0].sizes["d_in"] + value[1] if value.dim() == 2 else value
+    return found
+
+
+def _paired(positions: Tensor, copy: Copy) -> Tensor:
+    """Positions in a flat weight as rows and columns of it."""
+    width = copy.sites[0].sizes["d_in"]
+    return torch.stack([positions // width, positions % width])
+
+
 def _key(peer: Peer, copy: Copy) -> str:
     key = peer.keys[copy.leaf.name]
-    return key if _whole(copy.sites[0]) else f"{PREFIX}{copy.sites[0].path}.{key}"
+    return key if key.startswith("base_model.") or _whole(copy.sites[0]) else f"{PREFIX}{copy.sites[0].path}.{key}"
 
 
 def _whole(site: Site) -> bool:

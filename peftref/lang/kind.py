@@ -172,6 +172,82 @@ def vector(kinds: tuple[Kind, ...]) -> Kind:
     return Kind(kind.dims, widest(kinds))
 
 
+def tall(kinds: tuple[Kind, ...]) -> Kind:
+    """A matrix keeps its shape."""
+    (kind,) = kinds
+    if len(kind.dims) != 2 or kind.per != "none":
+        raise KindError(f"a matrix is needed, and this is {kind.show()}")
+    return kind
+
+
+def skew(kinds: tuple[Kind, ...], sizes: Mapping[str, Size]) -> Kind:
+    """The numbers above the diagonal [..., n (n - 1) / 2] give the skew matrix [..., n, n]."""
+    (kind,) = kinds
+    n = sizes["n"]
+    above = n * (n - Size.of(1)) / Size.of(2)
+    if not kind.dims or kind.dims[-1] != above:
+        clash = (kind.dims[-1], above) if kind.dims else ()
+        raise KindError(f"skew of n = {n.show()} needs {above.show()} numbers, and this is {kind.show()}", None, clash)
+    return Kind((*kind.dims[:-1], n, n), kind.per)
+
+
+def butterfly(kinds: tuple[Kind, ...]) -> Kind:
+    """Blocks [m, n, b, b] give the product of m block-diagonal matrices [n b, n b], each in another order of its axes."""
+    (kind,) = kinds
+    if len(kind.dims) != 4 or kind.dims[2] != kind.dims[3]:
+        raise KindError(f"butterfly needs blocks [m, n, b, b], and this is {kind.show()}")
+    return Kind((kind.dims[1] * kind.dims[2],) * 2, kind.per)
+
+
+def circulant(kinds: tuple[Kind, ...]) -> Kind:
+    """A first column [..., n] gives the circulant matrix [..., n, n]."""
+    (kind,) = kinds
+    if not kind.dims:
+        raise KindError("circulant needs a vector, and this is a number")
+    return Kind((*kind.dims, kind.dims[-1]), kind.per)
+
+
+def scatter(kinds: tuple[Kind, ...], sizes: Mapping[str, Size]) -> Kind:
+    """Values [k, ...] at positions [k] give [n, ...]; with m, numbers [k] at the positions of a matrix give [n, m]."""
+    values, at = kinds
+    if not values.dims or len(at.dims) != 1 or values.dims[0] != at.dims[0] or "none" not in (values.per, at.per):
+        raise KindError(f"scatter needs as many values as positions, not {values.show()} and {at.show()}")
+    if "m" not in sizes:
+        return Kind((sizes["n"], *values.dims[1:]), values.per)
+    if len(values.dims) != 1:
+        raise KindError(f"scatter into a matrix needs numbers [k], and this is {values.show()}")
+    return Kind((sizes["n"], sizes["m"]), values.per)
+
+
+def gather(kinds: tuple[Kind, ...]) -> Kind:
+    """From [k, ...] what stands at positions [...]: the shape of the positions, then that of one value."""
+    values, at = kinds
+    if not values.dims:
+        raise KindError("gather needs values along an axis, and this is a number")
+    return Kind((*at.dims, *values.dims[1:]), values.per)
+
+
+def tile(kinds: tuple[Kind, ...], sizes: Mapping[str, Size]) -> Kind:
+    """A value [...] n times over gives [n, ...]."""
+    return Kind((sizes["n"], *kinds[0].dims), kinds[0].per)
+
+
+def top(kinds: tuple[Kind, ...], sizes: Mapping[str, Size]) -> Kind:
+    """Weights over the last axis keep their shape."""
+    (kind,) = kinds
+    if not kind.dims:
+        raise KindError("weights over an axis are needed, and this is a number")
+    return kind
+
+
+def token_number(kinds: tuple[Kind, ...], sizes: Mapping[str, Size]) -> Kind:
+    """A value per token gives a number per token."""
+    (kind,) = kinds
+    if kind.per != "token":
+        raise KindError(f"a value per token is needed, and this is {kind.show()}")
+    return Kind((), "token")
+
+
 def number(kinds: tuple[Kind, ...]) -> Kind:
     """Anything gives a number."""
     return Kind((), kinds[0].per)

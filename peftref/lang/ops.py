@@ -5,16 +5,18 @@ To add an op: one row here, its literal definition in `peftref/compile/oracle.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 from peftref.lang import kind as k
 from peftref.lang.kind import Kind
+from peftref.lang.size import Size
 
 Family = Literal["arithmetic", "activation", "contraction", "structure", "normalisation", "orthogonal", "token", "flow"]
 Rule = Callable[[tuple[Kind, ...]], Kind]
+SizedRule = Callable[[tuple[Kind, ...], Mapping[str, Size]], Kind]
 Shape = tuple[int, ...]
 
 
@@ -25,7 +27,9 @@ class Op:
     name: as called; symbol: as written infix. arity: least and most operands. rule: kinds of the operands to the kind of the
     result. linear: operands in which it is linear, each by itself. vanishes: operands that, when zero, make the result zero.
     elementwise: acts on each number by itself. torch: source text of the result with {0}, {1} … for operands in torch's row
-    layout, and {option} for options. flops: floating-point operations of one result, from the operands' and the result's
+    layout, {axes} for the number of axes of the first operand, and {option} for options (their defaults in `options`; one with None must be given, one with 0 may be left out).
+    sized: the rule of an op whose options are sizes, in place of rule. positions: operands that are whole numbers, positions in
+    another one. flops: floating-point operations of one result, from the operands' and the result's
     shapes (multiply and add count one each; elementwise work is not counted, as in torch's own counter). about and example:
     for the reference page; the example is run through every stage.
     """
@@ -42,7 +46,9 @@ class Op:
     vanishes: frozenset[int] = frozenset()
     elementwise: bool = False
     flops: Callable[[tuple[Shape, ...], Shape], int] | None = None
-    options: tuple[tuple[str, int], ...] = ()
+    options: tuple[tuple[str, int | None], ...] = ()
+    sized: SizedRule | None = None
+    positions: frozenset[int] = frozenset()
     setting: str | None = None
     latex: str | None = None
 
@@ -61,6 +67,14 @@ def _matmul_flops(args: tuple[Shape, ...], out: Shape) -> int:
 def _cayley_flops(args: tuple[Shape, ...], out: Shape) -> int:
     n = out[-1]
     return _product(out[:-2]) * (2 * n**3 // 3 + 2 * n**3)
+
+
+def _qr_flops(args: tuple[Shape, ...], out: Shape) -> int:
+    return 4 * out[0] * out[1] * min(out)
+
+
+def _butterfly_flops(args: tuple[Shape, ...], out: Shape) -> int:
+    return 2 * args[0][0] * args[0][-1] * _product(out)
 
 
 def _householder_flops(args: tuple[Shape, ...], out: Shape) -> int:
@@ -115,6 +129,17 @@ OPS: tuple[Op, ...] = (
     Op("layer_norm", "normalisation", "layer normalisation of a vector per token, with gain and shift where given", "layer_norm(h, l, beta)", (1, 3), k.vector, "op.layer_norm({operands})", latex=r"\operatorname{{LN}}({0})"),
     Op("cayley", "orthogonal", "orthogonal matrix of a skew one, (I - S) (I + S)^-1; each of a stack", "cayley(Q - Q.T)", _ONE, k.square, "op.cayley({0})", flops=_cayley_flops, latex=r"\operatorname{{Cayley}}({0})"),
     Op("householder", "orthogonal", "product of the reflections at the rows u of [r, n], I - 2 u u^T / |u|^2 each", "householder(A)", _ONE, k.householder, "op.householder({0})", flops=_householder_flops, latex=r"\operatorname{{H}}({0})"),
+    Op("qr", "orthogonal", "orthonormal columns that span those of a matrix, as the QR decomposition has them", "qr(B)", _ONE, k.tall, "op.qr({0})", flops=_qr_flops, latex=r"\operatorname{{qr}}({0})"),
+    Op("skew", "orthogonal", "skew matrix of the numbers above its diagonal, row by row; each of a stack", "skew(u, n=r)", _ONE, k.square, "op.skew({0}, {n})", linear=_FIRST, vanishes=_FIRST, options=(("n", None),), sized=k.skew, latex=r"\operatorname{{skew}}({0})"),
+    Op("butterfly", "orthogonal", "product of m block-diagonal matrices of blocks [m, n, b, b], the j-th on halves of blocks that stand 2^j halves apart", "butterfly(K)", _ONE, k.butterfly, "op.butterfly({0})", flops=_butterfly_flops, latex=r"\operatorname{{B}}({0})"),
+    Op("circulant", "structure", "circulant matrix of a first column; each of a stack", "circulant(l)", _ONE, k.circulant, "op.circulant({0})", linear=_FIRST, vanishes=_FIRST, latex=r"\operatorname{{circ}}({0})"),
+    Op("scatter", "structure", "values at given positions of a vector of n, or of the flat matrix [n, m], zero elsewhere", "scatter(l, at, n=r, m=d_model)", _TWO, k.elementwise, "op.scatter({0}, {1}, {n}, {m})", linear=_FIRST, vanishes=_FIRST, options=(("n", None), ("m", 0)), sized=k.scatter, positions=frozenset({1})),
+    Op("gather", "structure", "the values at given positions", "gather(l, at)", _TWO, k.gather, "{0}[{1}]", linear=_FIRST, vanishes=_FIRST, positions=frozenset({1}), latex=r"{0}[{1}]"),
+    Op("tile", "structure", "a value n times over, along a new first axis", "tile(B, n=3)", _ONE, k.elementwise, "op.tile({0}, {n}, {axes})", linear=_FIRST, vanishes=_FIRST, options=(("n", None),), sized=k.tile),
+    Op("ifft2", "structure", "real part of the inverse Fourier transform of a matrix in both axes", "ifft2(B)", _ONE, k.tall, "torch.fft.ifft2({0}).real", linear=_FIRST, vanishes=_FIRST, latex=r"\operatorname{{Re}}\,\mathcal{{F}}^{{-1}}({0})"),
+    Op("top_softmax", "normalisation", "softmax over the k largest along the last axis, zero for the others", "top_softmax(A, k=2)", _ONE, k.vector, "op.top_softmax({0}, {k})", options=(("k", None),), sized=k.top, latex=r"\operatorname{{softmax}}_{{\mathrm{{top}}}}({0})"),
+    Op("sample", "flow", "while training a normal number of the given mean and logarithm of the variance, else the mean", "sample(D @ h, D @ h)", _TWO, k.elementwise, "op.sample({0}, {1}, self.training)", elementwise=True, linear=_FIRST),
+    Op("edges", "token", "1 for the first and the last tokens of each sample, as many as given, and 0 between; padding left out", "edges(h, first=1, last=1)", _ONE, k.number, "op.edges({0}, {first}, {last}, self.context)", options=(("first", 0), ("last", 0)), sized=k.token_number),
     Op("attend", "token", "softmax attention of queries to keys and values, scaled by the root of the head size, causal where the stack is", "attend(D @ h, D @ h, D @ h, heads=1)", (3, 3), k.attend, "op.attend({0}, {1}, {2}, heads={heads}, context=self.context)", linear=frozenset({2}), vanishes=frozenset({2}), options=(("heads", 1),)),
     Op("concat", "token", "rows of a leaf and the tokens of the sequence, one after the other", "concat(P, h)", (2, 4), k.concat, "op.concat({operands})", latex=r"[{operands}]"),
     Op("mean_tokens", "token", "mean over the tokens of each sample, padding left out", "mean_tokens(h)", _ONE, k.mean_tokens, "op.mean_tokens({0}, self.context)", linear=_FIRST, vanishes=_FIRST),

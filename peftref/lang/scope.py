@@ -31,7 +31,10 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A tensor that a technique declares: symbolic shape, init (row name and its arguments), trained or frozen, sharing scope."""
+    """A tensor that a technique declares: symbolic shape, init (row name and its arguments), trained or frozen, sharing scope.
+
+    fit: sites of other sizes read its leading part. whole: it holds positions in another value.
+    """
 
     name: str
     dims: tuple[Size, ...]
@@ -39,6 +42,8 @@ class Leaf:
     init_args: tuple[tuple[str, float | str], ...] = ()
     trainable: bool = True
     scope: Sharing = "site"
+    fit: bool = False
+    whole: bool = False
 
     def count(self) -> Size:
         """How many numbers one copy has."""
@@ -120,7 +125,14 @@ def apply_rule(expr: Call, kinds: tuple[Kind, ...]) -> Kind:
         if not kinds[0].dims:
             raise KindError("part needs a vector or a stack, and this is a number")
         return Kind((kinds[0].dims[0] / Size.of(int(count.value)), *kinds[0].dims[1:]), kinds[0].per)
-    return TABLE[expr.op].rule(kinds)
+    op = TABLE[expr.op]
+    if op.sized is None:
+        return op.rule(kinds)
+    sizes = {name: size_of(value) for name, value in expr.options}
+    missing = [name for name, default in op.options if default is None and name not in sizes]
+    if missing:
+        raise KindError(f"{op.name} needs the option {missing[0]}", f"for example {op.example}")
+    return op.sized(kinds, sizes)
 
 
 def _pattern(expr: Call) -> tuple[einsum.Pattern, dict[str, Size]]:

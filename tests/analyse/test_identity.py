@@ -21,7 +21,18 @@ SIZES = {
     "d_in": 8, "d_out": 8, "d_model": 8, "d_ff": 8, "n_heads": 2, "n_kv_heads": 2, "d_head": 4, "d_value": 4,
     "vocab": 9, "n_layers": 2,
 }  # fmt: skip
-SMALL = {"r": 2, "tokens": 3, "bottleneck": 8, "n": 4, "rank": 1, "group": 4}
+SMALL = {
+    "block": 4,
+    "vectors": 6,
+    "length": 4,
+    "k": 2,
+    "r": 4,
+    "tokens": 3,
+    "bottleneck": 8,
+    "n": 4,
+    "rank": 1,
+    "group": 4,
+}
 
 
 def start(
@@ -42,6 +53,10 @@ def start(
             return weight
         case "norm_rows":
             return np.asarray(np.linalg.norm(weight, axis=1))
+        case "uniform":
+            return seed.uniform(-1.0, 1.0, size=shape) * float(arguments["bound"])
+        case "random_positions" | "largest":
+            return seed.permutation(weight.size)[: shape[0]].astype(float)
         case "quarter_turn":
             return np.array([[0.0, -1.0], [1.0, 0.0]])
         case "paired_columns":

@@ -120,8 +120,8 @@ def test_check_says_all_that_is_wrong(capsys: pytest.CaptureFixture[str], tmp_pa
 def test_a_further_catalog(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "more/techniques").mkdir(parents=True)
     (tmp_path / "more/techniques/sample.yaml").write_text(SOUND)
-    assert "sample" not in run(capsys, "list")[1]
-    assert "sample" in run(capsys, "--catalog", str(tmp_path / "more"), "list")[1]
+    assert "Sample" not in run(capsys, "list")[1]
+    assert "Sample" in run(capsys, "--catalog", str(tmp_path / "more"), "list")[1]
 
 
 @pytest.mark.parametrize("form", ["md", "latex", "csv", "json", "html"])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 import torch
 
 from peftref.compile.attach import attach, set_active
+from peftref.compile.attached import Attached
 from peftref.design.load import load, read
 from peftref.problem import PeftrefError
 from tests.compile.hosts import CONFIGS, build, inputs
 from tests.compile.test_attach import MODULES, SMALL
 from tests.compile.test_running import attached
+from tests.small import small
 
 torch.set_num_threads(1)
 MERGE = {"lora", "ia3", "bitfit", "layernorm"}
@@ -132,3 +136,26 @@ def test_a_tied_weight_is_not_merged() -> None:
     with pytest.raises(PeftrefError, match="tied"):
         attach(model, read(text)).merge()
     assert set(SMALL) <= set(MODULES)
+
+
+LINEAR = ("lora", "dora", "hira", "oft", "ia3", "glora", "road", "bitfit")
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+@pytest.mark.parametrize(("first", "second"), list(permutations(LINEAR, 2)))
+def test_a_stack_of_two_is_the_second_on_the_host_that_the_first_makes(family: str, first: str, second: str) -> None:
+    """Merging the first changes the host's weights, and the second then stands on those."""
+    model = build(family).double()
+    batch = inputs(model)
+    for name in (first, second):
+        one = attach(model, small(load(name)), name)
+        with torch.no_grad():
+            for parameter in one.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    set_active(model, [first, second])
+    with torch.no_grad():
+        apart = model(**batch)[0]
+        if not Attached(model, first).mergeable:
+            pytest.skip("the first cannot be merged into this host")
+        Attached(model, first).merge()
+        torch.testing.assert_close(model(**batch)[0], apart, rtol=1e-9, atol=1e-9)

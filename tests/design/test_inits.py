@@ -15,12 +15,12 @@ from peftref.design.inits import INITS
 W = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
 E = torch.randn(50, 4, generator=torch.Generator().manual_seed(2))
 EXAMPLES = {"constant": {"constant": 0.5}, "normal": {"normal": 0.02}, "truncated_normal": {"truncated_normal": 0.02}}
-EXAMPLES |= {"uniform": {"uniform": 0.1}, "copy": {"copy": "W"}}
+EXAMPLES |= {"uniform": {"uniform": 0.1}, "copy": {"copy": "W"}, "random_indices": {"random_indices": 9}}
 
 
 def start(init: object, *shape: int, **settings: float) -> torch.Tensor:
     call = parse_init(init)
-    tensor = torch.full(shape, torch.nan)
+    tensor = torch.full(shape, -1) if call.row.whole else torch.full(shape, torch.nan)
     sources = {"W": "W", "E": "E", **{name: repr(value) for name, value in settings.items()}}
     source = call.source("tensor", sources)
     names = {"torch": torch, "nn": nn, "math": math, "tensor": tensor, "W": W, "E": E}
@@ -38,6 +38,7 @@ def test_every_row_runs_and_says_what_is_certain(name: str) -> None:
     row = INITS[name]
     shapes = {"copy": (6, 4), "norm_rows": (6,), "norm_cols": (4,), "svd_left": (6, 2), "svd_values": (3,)}
     shapes["quarter_turn"] = (2, 2)
+    shapes |= dict.fromkeys(("random_positions", "largest", "consecutive"), (5,))
     shapes["svd_left_last"] = shapes["svd_left"]
     shape = shapes.get(name, (2, 4))
     tensor = start(EXAMPLES.get(name, name), *shape)
@@ -50,9 +51,11 @@ def test_every_row_runs_and_says_what_is_certain(name: str) -> None:
     before = torch.random.get_rng_state()
     with torch.no_grad():
         exec(
-            call.source("t", {"W": "W", "E": "E"}), {"torch": torch, "nn": nn, "t": torch.empty(shape), "W": W, "E": E}
+            call.source("t", {"W": "W", "E": "E"}),
+            {"torch": torch, "nn": nn, "t": torch.empty_like(tensor), "W": W, "E": E},
         )
     assert torch.equal(before, torch.random.get_rng_state()) is not row.random
+    assert tensor.is_floating_point() is not row.whole
     assert (exact is not None) == (row.exact is not None or name == "constant")
 
 
@@ -60,6 +63,15 @@ def test_every_row_runs_and_says_what_is_certain(name: str) -> None:
 def test_the_least_number_of_axes_is_the_least(name: str) -> None:
     with pytest.raises((ValueError, IndexError, RuntimeError)):
         start(EXAMPLES.get(name, name), 4)
+
+
+def test_positions_are_places_in_the_weight() -> None:
+    drawn = start("random_positions", 24)
+    assert sorted(drawn.tolist()) == list(range(24))
+    assert W.flatten()[start("largest", 3)].abs().min() >= W.abs().flatten().sort().values[-3]
+    assert start({"consecutive": 7}, 3).tolist() == [7, 8, 9]
+    assert start({"random_indices": 9}, 100).min() >= 0
+    assert start({"random_indices": 9}, 100).max() < 9
 
 
 def test_distributions() -> None:

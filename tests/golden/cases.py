@@ -129,6 +129,13 @@ def fixed_mask(folder: Path) -> object:
     return model(input_ids=ids, attention_mask=torch.zeros(ids.shape[0], 1, ids.shape[1], ids.shape[1]))
 
 
+def stacked_on_no_linear_map(folder: Path) -> object:
+    model = build("llama")
+    attach(model, load("lily", r=2, experts=2), "one")
+    attach(model, load("dora", r=2), "two")
+    return set_active(model, ["one", "two"])
+
+
 def shared_by_unequal_sites(folder: Path) -> object:
     leaves = "{A: {shape: [d_in], init: ones, scope: layer}}"
     text = f"{{name: m, title: M, insert: [{{at: [ffn.up, ffn.down], leaves: {leaves}, equation: x' = A * x}}]}}"
@@ -317,6 +324,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "saved-version": lambda folder: edited(folder, format=99),
     "save-place": occupied,
     "setting-type": lambda folder: load("lora", r="many"),
+    "stack-order": stacked_on_no_linear_map,
     "shared-shape": shared_by_unequal_sites,
     "single-class": rows("text\tlabel\na\t1\nb\t1\nc\t1\n" + "".join(f"t{i}\t1\n" for i in range(40))),
     "slot-absent": lambda folder: count(read(SOUND.replace("attention.query", "cross_attention.query")), "bert-base"),

@@ -27,6 +27,7 @@ CHANGED: dict[str, tuple[str, str]] = {
     "no-gradient": ("init: kaiming_uniform", "init: zeros"),
     "not-replaceable": ("at: [attention.query, attention.value]", "at: [attention.core]"),
     "op-arguments": ("A @ x", "relu(A, x)"),
+    "positions": ("B @ A @ x", "gather(B, A) @ x"),
     "prime-conflict": ("h' = h + (alpha / r) * B @ A @ x", "h' = h + alpha * B @ A @ x; W' = W"),
     "set-twice": ("h' = h + (alpha / r) * B @ A @ x", "h' = h + alpha * B @ A @ x; h' = h"),
     "setting-size": ("r: 8", "r: 0"),

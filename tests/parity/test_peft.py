@@ -11,6 +11,7 @@ import torch
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
+from peftref.analyse.identity import identity
 from peftref.compile.attach import attach
 from peftref.compile.attached import Attached
 from peftref.design.load import load, techniques
@@ -24,8 +25,16 @@ FAMILIES = ("llama", "bert", "t5", "vit")
 NAMES = [
     technique.name
     for technique in techniques()
-    if exchange.LIBRARY in technique.peers and "target_modules" in exchange.config(technique, resolve("bert-base"))
+    if exchange.LIBRARY in technique.peers
+    and technique.peers[exchange.LIBRARY].keys
+    and "target_modules" in exchange.config(technique, resolve("bert-base"))
 ]
+
+SINGLE = {"c3a": 1e-5, "fourierft": 1e-5, "para": 1e-5}
+"""What peft computes in single precision on any host, and how near that comes."""
+
+WRONG = {"c3a"}
+"""What peft has a wrong gradient of, as tests/parity/test_defects.py shows."""
 
 
 def single(family: str) -> Any:
@@ -46,8 +55,11 @@ def pair(family: str, name: str) -> tuple[Attached, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(fields.pop("peft_type"))]
-        theirs = get_peft_model(copy.deepcopy(base), kind(**fields), autocast_adapter_dtype=False).double()
+        theirs = get_peft_model(copy.deepcopy(base), kind(**fields), autocast_adapter_dtype=False).double().eval()
     ours = attach(base.double(), technique)
+    with torch.no_grad():
+        for key, value in exchange.made(technique, host, theirs).items():
+            ours.module.leaf(key).copy_(value)
     leaves = {copied.name: ours.module.leaf(copied.name) for copied in ours.module.copies}
     frozen = {copied.name for copied in ours.module.copies if not copied.leaf.trainable}
     torch.manual_seed(2)
@@ -79,9 +91,10 @@ def their_leaves(theirs: Any, ours: Attached) -> dict[str, torch.Tensor]:
     """Peft's own parameters by our names."""
     host, technique = ours.module.host, ours.technique
     marks = {copied.name: torch.tensor(float(number)) for number, copied in enumerate(ours.module.copies)}
-    keys = {key: list(marks)[int(mark)] for key, mark in exchange.state(technique, host, marks).items()}
+    state = exchange.state(technique, host, marks)
+    keys = {key: list(marks)[int(mark)] for key, mark in state.items() if mark.dim() == 0}
     found = {}
-    for name, parameter in theirs.named_parameters():
+    for name, parameter in theirs.named_parameters(remove_duplicate=False):
         key = name.replace(".default", "")
         if key.removesuffix(".weight") in keys:
             key = key.removesuffix(".weight")
@@ -104,16 +117,18 @@ def test_counts_outputs_and_gradients(family: str, name: str) -> None:
     before = base(**batch)[0].detach()
     ours.enable()
     here, there = gradients(ours.model, batch), gradients(theirs, batch)
-    torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-9)
+    exact = SINGLE.get(name, 1e-9)
+    torch.testing.assert_close(here, there, rtol=exact, atol=exact)
     assert (here - before).abs().max() > 1e-4
     found = their_leaves(theirs, ours)
     for copied in ours.module.copies:
-        if copied.leaf.trainable:
+        if copied.leaf.trainable and name not in WRONG:
             own = ours.module.leaf(copied.name).grad
             assert own is not None
             other = found[copied.name].grad
             assert other is not None, copied.name
-            torch.testing.assert_close(own, other.reshape(own.shape), rtol=1e-7, atol=1e-9)
+            largest = max(1.0, other.abs().max().item())
+            torch.testing.assert_close(own, other.reshape(own.shape), rtol=100 * exact, atol=exact * largest)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,7 +144,8 @@ def test_merged_weights(family: str, name: str) -> None:
     own = {key: value for key, value in ours.model.state_dict().items() if not key.startswith("peftref.")}
     assert set(own) == set(merged)
     for key, value in own.items():
-        torch.testing.assert_close(value, merged[key], rtol=1e-7, atol=1e-9)
+        exact = SINGLE.get(name, 1e-9)
+        torch.testing.assert_close(value, merged[key], rtol=100 * exact, atol=exact)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -141,7 +157,8 @@ def test_the_host_at_the_start(name: str) -> None:
     with torch.no_grad():
         before = base(**batch)[0]
         attach(base, technique)
-        torch.testing.assert_close(base(**batch)[0], before, rtol=1e-4, atol=1e-5)
+        tolerance = {"yes": 1e-5, "near": 0.05}.get(identity(technique).answer, torch.inf)
+        torch.testing.assert_close(base(**batch)[0], before, rtol=1e-4, atol=tolerance)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

@@ -28,6 +28,10 @@ def test_docstring_examples(module: str) -> None:
     assert doctest.testmod(importlib.import_module(f"peftref.rewrite.{module}")).failed == 0
 
 
+POSITIONS = frozenset({"at"})
+"""Leaves that are positions in another value."""
+
+
 def random_values(
     where: Scope, sizes: Mapping[str, int], settings: Mapping[str, float], seed: int = 0
 ) -> dict[str, Array | float]:
@@ -36,7 +40,11 @@ def random_values(
     for name, entry in where.entries.items():
         if entry.role in ("quantity", "leaf"):
             lead = (2, 3) if entry.kind.per == "token" else ()
-            values[name] = generator.normal(size=(*lead, *entry.kind.evaluate(sizes)))
+            shape = (*lead, *entry.kind.evaluate(sizes))
+            positions = name in POSITIONS
+            values[name] = (
+                generator.permutation(shape[-1]).reshape(shape) if positions else generator.normal(size=shape)
+            )
         elif entry.role == "setting":
             values[name] = float(settings[name])
         elif name in sizes:
@@ -103,7 +111,7 @@ def test_the_oracle_defines_every_op() -> None:
     from peftref.compile.oracle import DEFINITIONS
     from peftref.lang.ops import OPS
 
-    assert {op.name for op in OPS} == {*DEFINITIONS, "einsum", "concat", "attend", "mean_tokens"}
+    assert {op.name for op in OPS} == {*DEFINITIONS, "einsum", "concat", "attend", "mean_tokens", "edges"}
 
 
 def test_a_factor_moves_only_along_the_product_that_it_scales() -> None:

@@ -111,6 +111,8 @@ def _start(leaf: Leaf) -> Expr:
         return Name(source)
     if leaf.init in TABLE and isinstance(source, str):
         return Call(leaf.init, (Name(source),))
+    if row.reads_host and not row.random:
+        return Name(f"{leaf.init} {arguments} {[dim.show() for dim in leaf.dims]}")
     return Name(leaf.name)
 
 
@@ -164,6 +166,10 @@ def _eye(expr: Call) -> Expr:
             return Number(1)
         case Call("sub", (left, right)) if left == right:
             return Number(0)
+        case Call("add", (left, Call("sub", (right, taken)))) if left == taken:
+            return right
+        case Call("sub", (Call("add", (left, right)), taken)) if right == taken:
+            return left
     return expr
 
 

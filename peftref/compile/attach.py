@@ -66,7 +66,7 @@ def attach(
     modules.add_module(name, inserted)
     inserted.train(model.training)
     for placement, source in zip(placed, inserted.sources, strict=True):
-        modules.tap(model, placement, source.mixes)
+        modules.tap(model, name, placement, source.mixes)
     if trained:
         modules.tuned[name] = Tuned(model, trained)
     modules.active = (name,)

@@ -99,7 +99,7 @@ class Emitter:
         args = self._aligned(expr) if op.elementwise else [self.expression(arg) for arg in expr.args]
         if op.setting is not None and len(args) < op.arity[1]:
             args.append(repr(self.numbers[op.setting]))
-        atoms = [self._atom(arg) for arg in args] if op.symbol else args
+        atoms = [self._atom(arg) for arg in args] if op.symbol or op.torch.startswith("{0}") else args
         options = {name: self._size(given, default) for name, given, default in _options(expr)}
         options["axes"] = len(self.scope.kind(expr.args[0]).dims)
         return op.torch.format(*atoms, operands=", ".join(args), **options)

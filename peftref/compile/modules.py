@@ -65,13 +65,15 @@ class Modules(nn.Module):
             self.flows[stack] = Flow(causal=found.causal, layers=found.n_layers)
         return self.flows[stack]
 
-    def tap(self, model: nn.Module, placement: Placement, mixes: bool) -> None:
-        """Makes sure that a placement has its tap. mixes: whether its module needs to know the running call."""
+    def tap(self, model: nn.Module, name: str, placement: Placement, mixes: bool) -> None:
+        """Makes sure that a placement of a technique has its tap. mixes: whether its module needs to know the running call."""
         site = placement.site
+        for run in self.inserted()[name].at(site):
+            run.siblings = self._siblings(model, site, run)
         if site.kind == "core":
             if f"core {site.name}" not in self.taps:
                 self.taps[f"core {site.name}"] = CoreTap(model.get_submodule(site.path), site, self.runs)
-        elif site.kind == "sequence":
+        elif site.kind == "sequence" and "h" in placement.values:
             stack = self.host.stack(site.stack)
             reader = self.host.stack(stack.feeds) if stack.feeds else None
             self._stack(model, site.stack).lengthen(model, site, stack, reader, self.runs)
@@ -145,6 +147,16 @@ class Modules(nn.Module):
                     text = f"{owner[parameter]} and {name} both hold values for {parameter}"
                     raise fail("tuned-twice", text, hint="make one of them active at a time")
                 owner[parameter] = name
+
+    def _siblings(self, model: nn.Module, site: Site, run: Run) -> dict[str, tuple[Site, nn.Module]]:
+        found = {}
+        for slot in {name.rpartition(".")[0] for name in run.reads if "." in name}:
+            name = site.name.removesuffix(site.slot) + slot
+            sibling = next((each for each in self.host.sites if each.name == name), None)
+            if sibling is None:
+                raise fail("slot-absent", f"{self.host.name} has no {name}, which is read at {site.name}")
+            found[slot] = (sibling, model.get_submodule(sibling.path))
+        return found
 
     def _stack(self, model: nn.Module, stack: str) -> StackTap:
         key = f"stack {stack}"

@@ -12,7 +12,10 @@ from peftref.host.site import Site
 
 
 class Run:
-    """The module of a technique at a site, called with the quantities that it reads."""
+    """The module of a technique at a site, called with the quantities that it reads.
+
+    siblings: the sites of the same layer whose own quantities it reads, with their modules, by slot.
+    """
 
     def __init__(
         self, forward: nn.Module, reads: tuple[str, ...], gives: tuple[str, ...], leaf: Tensor | None = None
@@ -21,6 +24,7 @@ class Run:
         self.reads = reads
         self.gives = gives
         self.leaf = leaf
+        self.siblings: dict[str, tuple[Site, nn.Module]] = {}
 
     @property
     def replaces_map(self) -> bool:
@@ -43,8 +47,11 @@ class Run:
         return {name: value.to(dtype) for name, value in zip(self.gives, given, strict=True)}
 
     def _value(self, name: str, site: Site, module: nn.Module, known: dict[str, Any]) -> Tensor:
-        value: Tensor = known[name] if name in known else quantity(name, site, module)
-        return value
+        if name in known:
+            value: Tensor = known[name]
+            return value
+        slot, _, own = name.rpartition(".")
+        return quantity(own, *self.siblings[slot]) if slot else quantity(name, site, module)
 
 
 def quantity(name: str, site: Site, module: nn.Module) -> Tensor:

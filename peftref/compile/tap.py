@@ -20,7 +20,7 @@ from peftref.compile.run import Run, quantity
 from peftref.host.site import Port, Site
 
 ORDER = {"activation": 0, "norm": 1, "linear": 2, "sequence": 3, "sublayer": 4}
-OWN = {"g": "weight", "b": "bias"}
+OWN = {"g": "weight", "b": "bias", "E": "weight"}
 Change = Callable[[Tensor], Tensor]
 
 
@@ -163,11 +163,11 @@ def _replaced(args: tuple[Any, ...], kwargs: dict[str, Any], change: Change) -> 
 
 @contextmanager
 def _own_quantities(module: nn.Module, working: list[tuple[Site, list[Run]]]) -> Iterator[None]:
-    """While inside, the module's own gain and shift are the replaced ones."""
+    """While inside, the module's own gain and shift, or embedding matrix, are the replaced ones."""
     swapped: dict[str, Tensor] = {}
     for site, runs in working:
         for run in runs:
-            if site.kind == "norm" and "h" not in run.gives:
+            if site.kind in ("norm", "sequence") and "h" not in run.gives:
                 known = {name: swapped[OWN[name]] for name in run.reads if OWN.get(name) in swapped}
                 given = run(site, module, **known)
                 swapped |= {OWN[name]: value for name, value in given.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from peftref.design.insertion import Insertion, insertions
@@ -75,11 +75,20 @@ def placements(technique: Technique, host: Host) -> tuple[Placement, ...]:
             continue
         placed = [Placement(site, insertion, insertion.effects[site.slot]) for site in sites]
         found += [placement for placement in placed if placement.values]
+        problems += [problem for placement in placed for problem in _unread(placement, host)]
     if problems:
         raise PeftrefError(problems)
     if technique.insert and not found:
         raise fail("no-sites", f"{technique.name} stands nowhere on {host.name}", hint="look at: peftref slots")
     return tuple(found)
+
+
+def _unread(placement: Placement, host: Host) -> Iterator[Problem]:
+    """Inits that read an embedding matrix where the host has none."""
+    for leaf in placement.leaves:
+        if "E" in placement.site.lacks and "E" in dict(leaf.init_args).values():
+            text = f"{placement.site.name} of {host.name} has no embedding matrix for {leaf.name} to begin from"
+            yield Problem("unknown-quantity", text, hint="give the leaf another init")
 
 
 def _chosen(insertion: Insertion, host: Host, technique: Technique) -> tuple[Site, ...]:

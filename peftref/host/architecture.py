@@ -145,7 +145,7 @@ KINDS = (
         about="the token vectors that enter a stack",
         quantities=(
             _q("h", "d_model", "token", "token vectors"),
-            _q("E", "vocab d_model", "none", "embedding matrix"),
+            _q("E", "vocab d_model", "none", "embedding matrix, which only text has", optional=True),
         ),
     ),
 )

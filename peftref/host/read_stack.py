@@ -78,6 +78,10 @@ def _common(sizes: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return common
 
 
+_NO_MATRIX = frozenset({"E"})
+"""What an embedding lacks that looks nothing up."""
+
+
 def _embedding(flow: Flow, pile: Pile, source: int | None, look_up: Call | None, before: Call | None) -> Draft | str:
     """Where the token vectors come out: the token embedding, or the module whose output enters the first layer."""
     if look_up is not None:
@@ -88,6 +92,6 @@ def _embedding(flow: Flow, pile: Pile, source: int | None, look_up: Call | None,
     first = pile.layers[0].call
     found = giver(flow, before.inputs[0] if before else source, before or first)
     if found:
-        return Draft(found[0].path, {"h": Port(found[0].path, "output", found[1])})
+        return Draft(found[0].path, {"h": Port(found[0].path, "output", found[1])}, lacks=_NO_MATRIX)
     key = next(key for key, value in first.inputs.items() if value == source)
-    return Draft(first.path, {"h": Port(first.path, "input", key)})
+    return Draft(first.path, {"h": Port(first.path, "input", key)}, lacks=_NO_MATRIX)

@@ -121,7 +121,7 @@ OPS: tuple[Op, ...] = (
     _activation("cos", "cosine", "torch.cos({0})", r"\cos({0})", zero=False),
     _activation("sin", "sine", "torch.sin({0})", r"\sin({0})", zero=True),
     Op("sqrt", "arithmetic", "square root", "sqrt(r)", _ONE, k.elementwise, "op.sqrt({0})", vanishes=_FIRST, elementwise=True, latex=r"\sqrt{{{0}}}"),
-    Op("clamp", "arithmetic", "the larger of a value and a number", "clamp(l, 0.0001)", _TWO, k.elementwise, "{0}.clamp_min({1})", elementwise=True, latex=r"\max({0}, {1})"),
+    Op("clamp", "arithmetic", "the larger of a value and a number", "clamp(l - beta, 0.0001)", _TWO, k.elementwise, "{0}.clamp_min({1})", elementwise=True, latex=r"\max({0}, {1})"),
     Op("softmax", "normalisation", "softmax of a vector", "softmax(D @ h)", _ONE, k.vector, "torch.softmax({0}, -1)", latex=r"\operatorname{{softmax}}({0})"),
     Op("norm", "normalisation", "Frobenius norm, a number", "norm(B)", _ONE, k.number, "torch.linalg.vector_norm({0})", vanishes=_FIRST, latex=r"\lVert {0} \rVert"),
     Op("norm_rows", "normalisation", "norm of each row", "norm_rows(W)", _ONE, k.rows, "torch.linalg.vector_norm({0}, dim=1)", vanishes=_FIRST, latex=r"\lVert {0} \rVert_{{\mathrm{{row}}}}"),

@@ -13,7 +13,7 @@ from peftref.lang.expr import Call, Expr, Name, Number, Text, names
 from peftref.lang.kind import SCALAR, Kind, KindError
 from peftref.lang.ops import TABLE
 from peftref.lang.show import show
-from peftref.lang.size import Size, size_of
+from peftref.lang.size import Size, parse_size, size_of
 from peftref.problem import nearest
 
 Role = Literal["quantity", "leaf", "setting", "size", "intermediate"]
@@ -106,7 +106,7 @@ class Scope:
         if name in self.entries:
             return self.entries[name]
         slot, _, quantity = name.rpartition(".")
-        return _quantities(slot).get(quantity) if slot in ARCHITECTURE.names() else None
+        return _siblings(slot).get(quantity) if slot in ARCHITECTURE.names() else None
 
     def with_intermediate(self, name: str, kind: Kind, about: str) -> Scope:
         """The scope with one more name."""
@@ -161,6 +161,17 @@ def _quantities(slot: str) -> Mapping[str, Entry]:
         dims = tuple(Size.symbol(alias.get(name, name)) for name in quantity.shape)
         found[quantity.name] = Entry(Kind(dims, quantity.per), "quantity", f"{quantity.about}, of {slot}")
     return found
+
+
+@cache
+def _siblings(slot: str) -> Mapping[str, Entry]:
+    """The quantities of a slot that have one value in all, as another slot of the layer reads them: in the stack's own sizes."""
+    roles = {name: parse_size(size) for name, size in ARCHITECTURE.slot(slot).sizes.items()}
+    return {
+        name: Entry(Kind(tuple(dim.substitute(roles) for dim in entry.kind.dims)), entry.role, entry.about)
+        for name, entry in _quantities(slot).items()
+        if entry.kind.per == "none"
+    }
 
 
 Report = Callable[[str, str, Expr, tuple[str, ...], str | None], None]

@@ -26,6 +26,8 @@ PUBLISHED = [
     ("prefix_mlp", "bert-base", 9_864_704),
     ("prompt", "t5-base", 15_360),
 ]
+TEXT_ONLY = {"trainable_tokens"}
+"""What stands at an embedding matrix."""
 
 
 def value(formula: str, numbers: dict[str, int]) -> float:
@@ -43,6 +45,8 @@ def test_published_counts(technique: str, host: str, trained: int) -> None:
 @pytest.mark.parametrize("host", preset_names())
 def test_formulas_give_the_counts_on_every_preset(host: str) -> None:
     for technique in map(small, techniques()):
+        if technique.name in TEXT_ONLY and host == "vit-base":
+            continue
         found = count(technique, host)
         assert value(found.formula, dict(found.numbers)) == found.trained
         assert 0 <= found.inference <= found.stored
@@ -52,6 +56,8 @@ def test_formulas_give_the_counts_on_every_preset(host: str) -> None:
 @pytest.mark.parametrize("family", CONFIGS)
 def test_counts_are_those_of_the_built_modules(family: str) -> None:
     for technique in map(small, techniques()):
+        if technique.name in TEXT_ONLY and family == "vit":
+            continue
         model = build(family)
         found = count(technique, model)
         attached = attach(model, technique)

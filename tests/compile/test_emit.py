@@ -86,3 +86,15 @@ def test_the_example_of_every_op_agrees_with_the_oracle(row, causal: bool) -> No
     got = run(expr, where, values, numbers, causal=causal)
     np.testing.assert_allclose(got, np.broadcast_to(expected, got.shape), atol=1e-9)
     assert where.kind(expr).evaluate(sizes) == expected.shape[-len(where.kind(expr).dims) or expected.ndim :]
+
+
+def test_the_gradient_stops_at_all_of_an_operand() -> None:
+    """`stop_gradient(a - b)` is not `a - stop_gradient(b)`."""
+    where = scope_at("ffn", EXAMPLE_LEAVES, {"r": 4, "n": 3, "tokens": 2})
+    emitter = Emitter(where, {"d_model": 6}, {"l": "l", "beta": "beta"})
+    gain, beta = (torch.ones(6, requires_grad=True) for _ in range(2))
+    source = emitter.expression(parse_expression("l * stop_gradient(l - 2 * beta)"))
+    value = eval(source, {"torch": torch, "l": gain, "beta": beta})
+    value.sum().backward()
+    assert torch.equal(gain.grad, -torch.ones(6))
+    assert beta.grad is None

@@ -36,10 +36,17 @@ def test_every_row_runs_and_says_what_is_certain(name: str) -> None:
     torch.set_num_threads(1)
     call = parse_init(EXAMPLES.get(name, name))
     row = INITS[name]
-    shapes = {"copy": (6, 4), "norm_rows": (6,), "norm_cols": (4,), "svd_left": (6, 2), "svd_values": (3,)}
+    shapes = {
+        "copy": (6, 4),
+        "norm_rows": (6,),
+        "norm_cols": (4,),
+        "svd_left": (6, 2),
+        "svd_values": (3,),
+        "svd_values_last": (3,),
+    }
     shapes["quarter_turn"] = (2, 2)
     shapes |= dict.fromkeys(("random_positions", "largest", "consecutive"), (5,))
-    shapes["svd_left_last"] = shapes["svd_left"]
+    shapes["svd_left_last"] = shapes["qr_left"] = shapes["svd_left"]
     shape = shapes.get(name, (2, 4))
     tensor = start(EXAMPLES.get(name, name), *shape)
     exact = call.exact({})

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from peftref.compile.restore import restore as restore
     from peftref.design.load import load as load
     from peftref.design.technique import Technique as Technique
+    from peftref.exchange.read_peft import read_peft as read_peft
+    from peftref.exchange.write_peft import write_peft as write_peft
     from peftref.host.resolve import resolve as resolve
     from peftref.host.slots import slots as slots
     from peftref.problem import PeftrefError as PeftrefError
@@ -38,11 +40,13 @@ _HOME = {
     "diff": "analyse.diff",
     "explain": "analyse.explain",
     "load": "design.load",
+    "read_peft": "exchange.read_peft",
     "resolve": "host.resolve",
     "restore": "compile.restore",
     "set_active": "compile.attach",
     "slots": "host.slots",
     "typology": "analyse.typology",
+    "write_peft": "exchange.write_peft",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from peftref import __version__
-from peftref.cli import hosts, studies, techniques
+from peftref.cli import exchange, hosts, studies, techniques
 
 app = typer.Typer(
     name="peftref",
@@ -56,5 +56,7 @@ for _command in (
     studies.compare,
     studies.report,
     studies.demo,
+    exchange.import_,
+    exchange.export,
 ):
     app.command(name=_command.__name__.rstrip("_"))(_command)

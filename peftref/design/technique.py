@@ -101,6 +101,9 @@ class Peer(Frozen):
     keys: Fixed[Line] = Field(
         FrozenMap(), description="what it calls the leaves, behind the module's path where there is one: LEAF: KEY"
     )
+    harmless: Fixed[tuple[SettingField, ...]] = Field(
+        FrozenMap(), description="its fields that leave no mark on a saved module, with the values of which that holds"
+    )
     buffers: Fixed[Line] = Field(
         FrozenMap(), description="frozen leaves that it makes itself and does not save: LEAF: ATTRIBUTE of its layer"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,11 +66,17 @@ def state(technique: Technique, host: Host, leaves: Mapping[str, Tensor]) -> dic
     peer = peer_of(technique)
     if not peer.keys:
         raise fail("no-peer", f"{LIBRARY} keeps the tensors of {technique.name} in another form")
+    found = keys(technique, copies(technique, placements(technique, host)))
     return {
-        _key(peer, copy): _paired(leaves[copy.name], copy) if copy.leaf.name in peer.pairs else leaves[copy.name]
-        for copy in copies(technique, placements(technique, host))
-        if copy.leaf.name in peer.keys
+        key: _paired(leaves[copy.name], copy) if copy.leaf.name in peer.pairs else leaves[copy.name]
+        for key, copy in found.items()
     }
+
+
+def keys(technique: Technique, made: Iterable[Copy]) -> dict[str, Copy]:
+    """The copies of the leaves that peft saves, by its names."""
+    peer = peer_of(technique)
+    return {_key(peer, copy): copy for copy in made if copy.leaf.name in peer.keys}
 
 
 def made(technique: Technique, host: Host, model: PeftModel) -> dict[str, Tensor]:
@@ -89,6 +95,16 @@ def _paired(positions: Tensor, copy: Copy) -> Tensor:
     """Positions in a flat weight as rows and columns of it."""
     width = copy.sites[0].sizes["d_in"]
     return torch.stack([positions // width, positions % width])
+
+
+def unpaired(value: Tensor, copy: Copy, peer: Peer) -> Tensor:
+    """Positions as peft saves them, as positions in a flat weight; any other tensor as it is."""
+    return value[0].long() * copy.sites[0].sizes["d_in"] + value[1] if copy.leaf.name in peer.pairs else value
+
+
+def whole_module(site: Site) -> bool:
+    """Whether a site is a module of its own, not a part of a fused one."""
+    return not _sliced(site.ports)
 
 
 def _key(peer: Peer, copy: Copy) -> str:

@@ -25,6 +25,8 @@ from peftref.design.load import load, read, read_file
 from peftref.design.new import write_new
 from peftref.design.register import register
 from peftref.exchange.peft import config as peft_config
+from peftref.exchange.read_peft import read_peft
+from peftref.exchange.write_peft import write_peft
 from peftref.host.family import read_family
 from peftref.host.presets import load_preset
 from peftref.host.resolve import resolve
@@ -244,6 +246,32 @@ class Odd(PretrainedConfig):  # type: ignore[misc]  # transformers is not typed
     model_type = "odd"
 
 
+def checkpoint(folder: Path, **fields: Any) -> tuple[Any, Path]:
+    """A host, and the folder of a checkpoint of peft with some fields of its config changed."""
+    model = build("bert")
+    place = write_peft(attach(model, load("lora", r=2)), folder / "there")
+    config = place / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+    return build("bert"), place
+
+
+def from_peft(folder: Path, **fields: Any) -> object:
+    model, place = checkpoint(folder, **fields)
+    return read_peft(place, model)
+
+
+def from_pickle(folder: Path) -> object:
+    model, place = checkpoint(folder)
+    (place / "adapter_model.safetensors").rename(place / "adapter_model.bin")
+    return read_peft(place, model)
+
+
+def cut_checkpoint(folder: Path) -> object:
+    model, place = checkpoint(folder)
+    (place / "adapter_config.json").write_text("{")
+    return read_peft(place, model)
+
+
 def biased(folder: Path) -> object:
     attach(build("llama"), load("bitfit")).merge()
     return None
@@ -305,6 +333,13 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "host-unreachable": lambda folder: load_classifier(str(folder / "none"), 2, 0),
     "hub-unreachable": offline,
     "no-peer": lambda folder: peft_config(load("houlsby"), resolve("bert-base")),
+    "checkpoint-damaged": cut_checkpoint,
+    "checkpoint-missing": lambda folder: read_peft(folder, build("bert")),
+    "checkpoint-pickled": from_pickle,
+    "peer-differs": lambda folder: write_peft(attach(build("bert"), load("fourierft", k=5)), folder / "there"),
+    "peer-field": lambda folder: from_peft(folder, bias="all", layer_replication=[[0, 1]], new=3),
+    "peer-refuses": lambda folder: from_peft(folder, target_modules=["q_proj"]),
+    "peer-targets": lambda folder: from_peft(folder, target_modules=["word_embeddings"]),
     "peer-slice": lambda folder: peft_config(load("lora"), resolve("gpt2")),
     "no-sites": nowhere,
     "no-such-split": without_split,

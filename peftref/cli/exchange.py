@@ -1,0 +1,53 @@
+"""Commands that exchange modules with other libraries."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peftref.cli.options import HostOption
+
+
+class Library(StrEnum):
+    """A library that modules are exchanged with."""
+
+    peft = "peft"
+
+
+def import_(
+    checkpoint: Annotated[str, typer.Argument(help="a checkpoint of peft: a folder or a Hugging Face name")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the folder that the module is saved in")],
+    host: Annotated[
+        str | None, typer.Option("--host", "-H", help="the host's folder or name; the one that the checkpoint names")
+    ] = None,
+) -> None:
+    """Import a checkpoint of another library as a saved module."""
+    from peftref.exchange.checkpoint import read_checkpoint
+    from peftref.exchange.host_model import host_model
+    from peftref.exchange.read_peft import read_peft
+    from peftref.problem import fail
+
+    found = read_checkpoint(checkpoint)
+    base = host or found.fields.get("base_model_name_or_path")
+    if not base:
+        raise fail("host-unknown", f"{checkpoint} does not name its host", hint="give it with --host")
+    attached = read_peft(found, host_model(base, found.fields.get("task_type")))
+    print(f"{attached.technique.title}, saved: {attached.save(out)}")
+
+
+def export(
+    module: Annotated[Path, typer.Argument(help="the folder of a saved module")],
+    folder: Annotated[Path, typer.Argument(help="the folder to write")],
+    host: HostOption,
+    to: Annotated[Library, typer.Option("--to", help="the library to write for")] = Library.peft,
+    task: Annotated[str | None, typer.Option("--task-type", help="a task type of peft: CAUSAL_LM, SEQ_CLS ...")] = None,
+) -> None:
+    """Export a saved module as a checkpoint of another library."""
+    from peftref.compile.restore import restore
+    from peftref.exchange.host_model import host_model
+    from peftref.exchange.write_peft import write_peft
+
+    print(f"written for {to}: {write_peft(restore(host_model(host, task), module), folder)}")

@@ -1,0 +1,58 @@
+"""A host's modules a second time, on the same tensors and without anything attached: where peft can build its own module."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from peftref.compile.modules import CONTAINER
+from peftref.compile.override import Chain
+from peftref.problem import fail
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+@contextmanager
+def peft_model(model: PreTrainedModel, fields: Mapping[str, Any]) -> Iterator[PeftModel]:
+    """What peft makes of a host by the fields of a config; the host itself is left as it is.
+
+    Raises PeftrefError `peer-refuses` where peft makes nothing of it.
+    """
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
+
+    given = dict(fields)
+    kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(given.pop("peft_type"))]
+    trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                made = get_peft_model(_shell(model), kind(**given), autocast_adapter_dtype=False)
+            except (ValueError, TypeError, AttributeError) as error:
+                raise fail("peer-refuses", f"peft refuses this host: {str(error).splitlines()[0]}") from None
+        yield made
+    finally:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(trained[name])
+
+
+def _shell(model: PreTrainedModel) -> PreTrainedModel:
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    found = model._modules.pop(CONTAINER, None)
+    chains = [(module, module.__dict__.pop("forward")) for module in model.modules() if _changed(module)]
+    try:
+        return copy.deepcopy(model, shared)
+    finally:
+        for module, chain in chains:
+            module.__dict__["forward"] = chain
+        if found is not None:
+            model._modules[CONTAINER] = found
+
+
+def _changed(module: Any) -> bool:
+    return isinstance(module.__dict__.get("forward"), Chain)

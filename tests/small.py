@@ -10,6 +10,7 @@ SIZES = {
     "k": 3,
     "block": 4,
     "bases": 5,
+    "size": 30,
     "experts": 2,
     "first": 2,
     "last": 1,

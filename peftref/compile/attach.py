@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,8 @@ from peftref.compile.module import Inserted, initialise
 from peftref.compile.modules import CONTAINER, Combine, Modules, container
 from peftref.compile.run import quantity
 from peftref.compile.tuned import Tuned, tuned_names
-from peftref.design.placement import placements
+from peftref.design.inits import INITS
+from peftref.design.placement import Copy, placements
 from peftref.design.technique import Technique
 from peftref.host.resolve import resolve
 from peftref.host.site import Site
@@ -99,14 +101,42 @@ def set_active(model: PreTrainedModel, names: str | list[str] | tuple[str, ...],
     modules.settle(model)
 
 
+@torch.no_grad()
+def put_leaves(attached: Attached, values: Mapping[str, Tensor]) -> None:
+    """Gives leaves their values, by the names of their copies; those that begin from other leaves begin again from these."""
+    module = attached.module
+    for name, value in values.items():
+        module.leaf(name).copy_(value)
+    for copy in module.copies:
+        if copy.name not in values and _leaves(copy, module):
+            _begin(attached.model, module, copy, 0)
+
+
 def _initialise(model: nn.Module, inserted: Inserted, seed: int) -> None:
     first = next(model.parameters())
-    for copy in inserted.copies:
-        site = copy.sites[0]
-        module = model.get_submodule(site.path)
-        host = _quantities(site, module, copy.leaf.init_args)
-        initialise(inserted.leaf(copy.name), copy, inserted.technique.settings, host, seed)
+    for copy in sorted(inserted.copies, key=lambda copy: bool(_leaves(copy, inserted))):
+        _begin(model, inserted, copy, seed)
     inserted.to(device=first.device, dtype=first.dtype if first.is_floating_point() else torch.float32)
+
+
+def _begin(model: nn.Module, inserted: Inserted, copy: Copy, seed: int) -> None:
+    site = copy.sites[0]
+    module = model.get_submodule(site.path)
+    given = _quantities(site, module, copy.leaf.init_args) | _leaves(copy, inserted)
+    initialise(inserted.leaf(copy.name), copy, inserted.technique.settings, given, seed)
+
+
+def _leaves(copy: Copy, inserted: Inserted) -> dict[str, Tensor]:
+    """The other leaves that an init reads: those of the same site, or all copies in a row where the leaf serves every site."""
+    row, found = INITS[copy.leaf.init], {}
+    for name, value in copy.leaf.init_args:
+        parameter = row.parameter(name)
+        if parameter is not None and parameter.kind == "leaf":
+            same = [other for other in inserted.copies if other.leaf.name == value]
+            near = same if copy.leaf.scope == "design" else [other for other in same if copy.sites[0] in other.sites]
+            parts = [inserted.leaf(other.name) for other in near]
+            found[str(value)] = parts[0] if len(parts) == 1 else torch.cat([part.flatten() for part in parts])
+    return found
 
 
 def _quantities(site: Site, module: nn.Module, init_args: tuple[tuple[str, Any], ...]) -> dict[str, Tensor]:

@@ -43,6 +43,14 @@ class InitCall:
         """
         return tuple(str(value) for name, value in self.arguments if _parameter(self.row, name).kind == "quantity")
 
+    def leaves(self) -> tuple[str, ...]:
+        """The other leaves that it reads.
+
+        >>> parse_init({"coordinates": "P"}).leaves()
+        ('P',)
+        """
+        return tuple(str(value) for name, value in self.arguments if _parameter(self.row, name).kind == "leaf")
+
     def settings(self) -> tuple[tuple[str, str], ...]:
         """The parameters that are given by a setting, each with the setting's name."""
         return tuple(
@@ -116,7 +124,7 @@ def _call(name: str, given: Mapping[str, object], at: tuple[str, ...], *, bare: 
         argument = given.get(parameter.name, parameter.default)
         if argument is None:
             text = f"the init {name} needs {parameter.name}: {parameter.about}"
-            example = "W" if parameter.kind == "quantity" else "0.02"
+            example = {"quantity": "W", "leaf": "A"}.get(parameter.kind, "0.02")
             raise refuse("missing-field", text, hint=f"write init: {{{name}: {example}}}", at=at)
         arguments.append((parameter.name, _argument(name, parameter, argument, where)))
     return InitCall(name, tuple(arguments))
@@ -127,6 +135,10 @@ def _argument(init: str, parameter: Parameter, value: object, at: tuple[str, ...
         if isinstance(value, str) and _QUANTITY.fullmatch(value):
             return value
         raise refuse("bad-value", f"{parameter.name} of {init} is a quantity such as W, not {value}", at=at)
+    if parameter.kind == "leaf":
+        if isinstance(value, str) and _NAME.fullmatch(value):
+            return value
+        raise refuse("bad-value", f"{parameter.name} of {init} is the name of a leaf, not {value}", at=at)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return value
     if isinstance(value, str) and _NAME.fullmatch(value):
@@ -165,7 +177,7 @@ def _schema() -> dict[str, Any]:
 
 
 def _argument_schema(parameter: Parameter) -> dict[str, Any]:
-    return {"type": "string"} if parameter.kind == "quantity" else {"type": ["number", "string"]}
+    return {"type": ["number", "string"]} if parameter.kind == "number" else {"type": "string"}
 
 
 InitField = Annotated[InitCall, BeforeValidator(parse_init), PlainSerializer(plain_init), WithJsonSchema(_schema())]

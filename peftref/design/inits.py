@@ -10,13 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-ParameterKind = Literal["number", "quantity"]
+ParameterKind = Literal["number", "quantity", "leaf"]
 Argument = int | float | str
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of an init: a number (or the name of a setting), or a quantity of the host. No default: it must be given."""
+    """A parameter of an init: a number (or the name of a setting), a quantity of the host, or another leaf of the insertion.
+
+    Of another leaf it reads the copy that serves the same site; a leaf that the whole design shares reads all copies, one after
+    the other. No default: it must be given.
+    """
 
     name: str
     kind: ParameterKind
@@ -58,6 +62,10 @@ def _number(name: str, about: str, default: Argument | None = None) -> Parameter
 
 def _weight(about: str, default: str | None = "W") -> Parameter:
     return Parameter("of", "quantity", about, default)
+
+
+def _leaf(name: str, about: str) -> Parameter:
+    return Parameter(name, "leaf", about)
 
 
 _GAIN = _number("gain", "factor on the standard deviation", 1.0)
@@ -144,6 +152,26 @@ INITS: Mapping[str, Init] = {
             "turns a plane by a right angle: [[0, -1], [1, 0]]",
             "{t}.copy_(torch.tensor([[0.0, -1.0], [1.0, 0.0]]))",
             axes=2,
+        ),
+        Init(
+            "haar",
+            "the Haar wavelet: sum and difference, [[1, 1], [1, -1]] over the root of 2",
+            "{t}.copy_(torch.tensor([[1.0, 1.0], [1.0, -1.0]]) / math.sqrt(2))",
+            axes=2,
+        ),
+        Init(
+            "coordinates",
+            "a weight in the coordinates of the orthonormal columns that span another leaf",
+            "{t}.copy_(torch.linalg.qr({by}.float()).Q.T @ {of}.float())",
+            (_leaf("by", "the leaf"), _weight("the weight")),
+            axes=2,
+        ),
+        Init(
+            "evened",
+            "for each position 1 over the root of how often two other leaves hold it, so that a gather of both keeps lengths",
+            "{t}.copy_(torch.bincount(torch.cat([{one}, {other}]), minlength={t}.shape[0]).clamp(min=1) ** -0.5)",
+            (_leaf("one", "the first leaf of positions"), _leaf("other", "the second")),
+            axes=1,
         ),
         Init("copy", "a copy of a quantity of the host", "{t}.copy_({of})", (_weight("what is copied", None),)),
         Init(

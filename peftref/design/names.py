@@ -25,6 +25,7 @@ def name_problems(technique: Technique, document: Document) -> list[Problem]:
             path: Path = ("insert", number, "leaves", name)
             found += _clash(technique, insert, name, document, path)
             found += _init(technique, leaf, document, path)
+            found += _read_leaves(insert, name, document, path)
     return found
 
 
@@ -126,6 +127,16 @@ def _init(technique: Technique, leaf: Leaf, document: Document, path: Path) -> I
     if row.reads_host and leaf.scope != "site":
         text = f"the init {row.name} reads a site of the host, and this leaf is shared more widely, by {leaf.scope}"
         yield Problem("init-scope", text, document.place(*place), hint="leave out scope, or choose another init")
+
+
+def _read_leaves(insert: Insert, name: str, document: Document, path: Path) -> Iterator[Problem]:
+    """Other leaves that an init reads: they must be there, and begin on their own."""
+    others = {other: leaf for other, leaf in insert.leaves.items() if other != name and not leaf.init.leaves()}
+    for wanted in insert.leaves[name].init.leaves():
+        if wanted not in others:
+            text = f"there is no leaf {wanted} for {name} to begin from"
+            hint = nearest(wanted, others) or "another leaf of the insertion, whose own init reads no leaf"
+            yield Problem("unknown-leaf", text, document.place(*path, "init"), hint=hint)
 
 
 def _unknown(technique: Technique, name: str, document: Document, path: Path) -> Problem:

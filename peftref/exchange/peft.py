@@ -87,7 +87,7 @@ def made(technique: Technique, host: Host, model: PeftModel) -> dict[str, Tensor
         if copy.leaf.name in peer.buffers:
             layer = model.base_model.model.get_submodule(copy.sites[0].path)
             value = getattr(layer, peer.buffers[copy.leaf.name])["default"]
-            found[copy.name] = value[0] * copy.sites[0].sizes["d_in"] + value[1] if value.dim() == 2 else value
+            found[copy.name] = unpaired(value, copy, peer)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peftref.compile.attach import attach
+from peftref.compile.attach import attach, put_leaves
 from peftref.compile.attached import Attached
 from peftref.design.layers import Layers
 from peftref.design.load import techniques
@@ -175,8 +175,7 @@ def _head(checkpoint: Checkpoint, key: str) -> bool:
 
 @torch.no_grad()
 def _put(attached: Attached, checkpoint: Checkpoint, leaves: Mapping[str, Tensor]) -> None:
-    for name, value in leaves.items():
-        attached.module.leaf(name).copy_(value)
+    put_leaves(attached, leaves)
     known = dict(attached.model.named_parameters())
     for key, value in checkpoint.tensors.items():
         name = key.removeprefix(exchange.PREFIX)

@@ -38,7 +38,8 @@ def inits(draw: st.DrawFn) -> Any:
     for parameter in row.parameters:
         if parameter.default is None or draw(st.booleans()):
             number = st.one_of(NUMBERS, NAMES)
-            given[parameter.name] = draw(st.sampled_from("WbgE") if parameter.kind == "quantity" else number)
+            kinds = {"quantity": st.sampled_from("WbgE"), "leaf": NAMES, "number": number}
+            given[parameter.name] = draw(kinds[parameter.kind])
     if not given:
         return row.name
     first = row.parameters[0].name
@@ -52,7 +53,11 @@ def inserts(draw: st.DrawFn) -> dict[str, Any]:
     sizes = st.one_of(st.integers(1, 99), st.sampled_from(["r", "d_in", "d_out // 2", "2 * r", "ceil(d_in / r)"]))
     leaf = st.fixed_dictionaries(
         {"shape": st.lists(sizes, max_size=3), "init": inits()},
-        optional={"frozen": st.booleans(), "scope": st.sampled_from(["site", "layer", "slot", "design"])},
+        optional={
+            "frozen": st.booleans(),
+            "fit": st.booleans(),
+            "scope": st.sampled_from(["site", "layer", "slot", "design"]),
+        },
     )
     count = st.one_of(st.integers(1, 99), NAMES)
     layers = st.one_of(
@@ -76,6 +81,22 @@ def inserts(draw: st.DrawFn) -> dict[str, Any]:
     )
 
 
+def peers() -> st.SearchStrategy[dict[str, Any]]:
+    """What a library calls a technique."""
+    names = st.dictionaries(NAMES, NAMES, max_size=2)
+    values = st.dictionaries(NAMES, st.lists(st.one_of(st.booleans(), NUMBERS, NAMES), max_size=2), max_size=1)
+    return st.fixed_dictionaries(
+        {"type": LINES.filter(bool)},
+        optional={
+            "settings": names,
+            "keys": names,
+            "buffers": names,
+            "harmless": values,
+            "pairs": st.lists(NAMES, max_size=2),
+        },
+    )
+
+
 @st.composite
 def techniques(draw: st.DrawFn) -> Technique:
     """Any technique that the models accept."""
@@ -90,6 +111,7 @@ def techniques(draw: st.DrawFn) -> Technique:
                 "budget": NAMES,
                 "mutates": st.just("host"),
                 "procedures": st.lists(st.fixed_dictionaries({"name": NAMES, "settings": SETTINGS}), max_size=2),
+                "peers": st.dictionaries(NAMES, peers(), max_size=1),
                 "note": st.text(st.characters(codec="utf-8"), max_size=30),
                 "source": st.fixed_dictionaries({}, optional={"year": st.integers(1900, 2200), "note": LINES}),
             },

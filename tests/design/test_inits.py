@@ -13,17 +13,20 @@ from peftref.design.init_call import InitCall, parse_init
 from peftref.design.inits import INITS
 
 W = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+P = torch.randn(6, 2, generator=torch.Generator().manual_seed(3))
+Z = torch.tensor([0, 1, 1, 2])
 E = torch.randn(50, 4, generator=torch.Generator().manual_seed(2))
 EXAMPLES = {"constant": {"constant": 0.5}, "normal": {"normal": 0.02}, "truncated_normal": {"truncated_normal": 0.02}}
+EXAMPLES |= {"coordinates": {"coordinates": "P"}, "evened": {"evened": {"one": "Z", "other": "Z"}}}
 EXAMPLES |= {"uniform": {"uniform": 0.1}, "copy": {"copy": "W"}, "random_indices": {"random_indices": 9}}
 
 
 def start(init: object, *shape: int, **settings: float) -> torch.Tensor:
     call = parse_init(init)
     tensor = torch.full(shape, -1) if call.row.whole else torch.full(shape, torch.nan)
-    sources = {"W": "W", "E": "E", **{name: repr(value) for name, value in settings.items()}}
+    sources = {"W": "W", "E": "E", "P": "P", "Z": "Z", **{name: repr(value) for name, value in settings.items()}}
     source = call.source("tensor", sources)
-    names = {"torch": torch, "nn": nn, "math": math, "tensor": tensor, "W": W, "E": E}
+    names = {"torch": torch, "nn": nn, "math": math, "tensor": tensor, "W": W, "E": E, "P": P, "Z": Z}
     torch.manual_seed(0)
     with torch.no_grad():
         exec(source, names)  # the text is the table's own
@@ -44,7 +47,8 @@ def test_every_row_runs_and_says_what_is_certain(name: str) -> None:
         "svd_values": (3,),
         "svd_values_last": (3,),
     }
-    shapes["quarter_turn"] = (2, 2)
+    shapes["quarter_turn"] = shapes["haar"] = (2, 2)
+    shapes["evened"] = (3,)
     shapes |= dict.fromkeys(("random_positions", "largest", "consecutive"), (5,))
     shapes["svd_left_last"] = shapes["qr_left"] = shapes["svd_left"]
     shape = shapes.get(name, (2, 4))
@@ -58,8 +62,8 @@ def test_every_row_runs_and_says_what_is_certain(name: str) -> None:
     before = torch.random.get_rng_state()
     with torch.no_grad():
         exec(
-            call.source("t", {"W": "W", "E": "E"}),
-            {"torch": torch, "nn": nn, "t": torch.empty_like(tensor), "W": W, "E": E},
+            call.source("t", {"W": "W", "E": "E", "P": "P", "Z": "Z"}),
+            {"torch": torch, "nn": nn, "math": math, "t": torch.empty_like(tensor), "W": W, "E": E, "P": P, "Z": Z},
         )
     assert torch.equal(before, torch.random.get_rng_state()) is not row.random
     assert tensor.is_floating_point() is not row.whole

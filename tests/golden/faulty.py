@@ -36,6 +36,7 @@ CHANGED: dict[str, tuple[str, str]] = {
     "syntax": ("B @ A @ x", "B @ @ x"),
     "unknown-field": ("title: Sample", "title: Sample\ntitel: Sample"),
     "unknown-init": ("init: zeros", "init: zeroes"),
+    "unknown-leaf": ("B: {shape: [d_out, r], init: zeros}", "B: {shape: [d_out, r], init: {coordinates: C}}"),
     "unknown-name": ("A @ x", "A @ y"),
     "unknown-op": ("A @ x", "gelo(A @ x)"),
     "unknown-procedure": ("title: Sample", "title: Sample\nprocedures: [{name: allocate_rank}]"),

@@ -12,7 +12,7 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
 from peftref.analyse.identity import identity
-from peftref.compile.attach import attach
+from peftref.compile.attach import attach, put_leaves
 from peftref.compile.attached import Attached
 from peftref.design.load import load, techniques
 from peftref.exchange import peft as exchange
@@ -30,7 +30,7 @@ NAMES = [
     and "target_modules" in exchange.config(technique, resolve("bert-base"))
 ]
 
-SINGLE = {"osf": 1e-5, "c3a": 1e-5, "fourierft": 1e-5, "para": 1e-5}
+SINGLE = {"waveft": 1e-5, "osf": 1e-5, "deft": 1e-5, "c3a": 1e-5, "fourierft": 1e-5, "para": 1e-5}
 """What peft computes in single precision on any host, and how near that comes."""
 
 WRONG = {"c3a"}
@@ -60,9 +60,7 @@ def pair(family: str, name: str) -> tuple[Attached, Any]:
         if hasattr(layer, "_attach_hooks"):
             layer._attach_hooks("default")  # a change of dtype makes new parameters, which have no hooks
     ours = attach(base.double(), technique)
-    with torch.no_grad():
-        for key, value in exchange.made(technique, host, theirs).items():
-            ours.module.leaf(key).copy_(value)
+    put_leaves(ours, exchange.made(technique, host, theirs))
     leaves = {copied.name: ours.module.leaf(copied.name) for copied in ours.module.copies}
     frozen = {copied.name for copied in ours.module.copies if not copied.leaf.trainable}
     torch.manual_seed(2)

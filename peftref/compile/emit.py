@@ -96,6 +96,8 @@ class Emitter:
         if special is not None:
             return special(expr)
         op = TABLE[expr.op]
+        if op.name == "mul" and 1 in (folded := [self._folded(arg) for arg in expr.args]):
+            return self.expression(expr.args[1 - folded.index(1)])
         args = self._aligned(expr) if op.elementwise else [self.expression(arg) for arg in expr.args]
         if op.setting is not None and len(args) < op.arity[1]:
             args.append(repr(self.numbers[op.setting]))
@@ -156,7 +158,7 @@ class Emitter:
         vector = len(b.dims) == len(a.dims) - 1
         if len(a.dims) == 2 and a.per == "none":
             if vector and b.per != "none":
-                if isinstance(left, Call) and left.op == "transpose":
+                if isinstance(left, Call) and left.op == "transpose" and left not in self.given:
                     return f"{self._atom(self.expression(right))} @ {self._atom(self.expression(left.args[0]))}"
                 return f"F.linear({self.expression(right)}, {self.expression(left)})"
             return f"{self._atom(self.expression(left))} @ {self._atom(self.expression(right))}"

@@ -43,10 +43,17 @@ def cayley(skew: Tensor) -> Tensor:
 
 def householder(u: Tensor) -> Tensor:
     """The product of the reflections at the rows of [r, n], as [n, n]."""
-    result = torch.eye(u.shape[1], dtype=u.dtype, device=u.device)
-    for row in u:
-        result = result - torch.outer(result @ row, 2 * row / (row @ row))
-    return result
+    eye = torch.eye(u.shape[1], dtype=u.dtype, device=u.device)
+    return eye - u.mT @ (wy(u) @ u)
+
+
+def wy(u: Tensor) -> Tensor:
+    """T of the reflections at the rows of [r, n]: their product is I - u^T T u (Schreiber and Van Loan's compact form)."""
+    gram = u @ u.mT
+    inverse = gram.triu(1) + torch.diag(gram.diagonal() / 2)
+    eye = torch.eye(u.shape[0], dtype=u.dtype, device=u.device)
+    found: Tensor = torch.linalg.solve_triangular(inverse, eye, upper=True)
+    return found
 
 
 def qr(matrix: Tensor) -> Tensor:
@@ -62,20 +69,22 @@ def skew(above: Tensor, n: int) -> Tensor:
     return upper - upper.mT
 
 
-def butterfly(blocks: Tensor) -> Tensor:
-    """[m, n, b, b] to [n b, n b]: block-diagonal matrices, the j-th on halves of blocks that stand 2^j halves apart."""
+def butterfly(blocks: Tensor, x: Tensor | None = None, back: int = 0) -> Tensor:
+    """[m, n, b, b] applied to [..., n b], or as [n b, n b]: the j-th blocks act on halves of blocks that stand 2^j halves apart."""
     m, n, b, _ = blocks.shape
     if b % 2 or n % (1 << m - 1):
         text = (
             f"butterfly of {m} stages needs blocks of an even size, a multiple of {1 << m - 1} of them, not {n} of {b}"
         )
         raise fail("indivisible", text, hint="choose sizes that divide")
-    result = block_diag(blocks[0])
-    for j in range(1, m):
-        halves = torch.arange(n * b, device=blocks.device).view(n >> j, 1 << j, 2, b // 2)
-        order = halves.transpose(1, 2).flatten()
-        result = block_diag(blocks[j])[order][:, order] @ result
-    return result
+    if x is None:
+        return butterfly(blocks, torch.eye(n * b, dtype=blocks.dtype, device=blocks.device), back).mT
+    for j in reversed(range(m)) if back else range(m):
+        stage, apart = blocks[j].mT if back else blocks[j], 1 << j
+        near = x.reshape(*x.shape[:-1], -1, 2, apart, b // 2).transpose(-3, -2).reshape(*x.shape[:-1], n, b)
+        turned = torch.einsum("nij, ...nj -> ...ni", stage, near)
+        x = turned.reshape(*x.shape[:-1], -1, apart, 2, b // 2).transpose(-3, -2).reshape(x.shape)
+    return x
 
 
 def circulant(column: Tensor) -> Tensor:

@@ -194,7 +194,13 @@ def _skew(above: Array, n: int) -> Array:
     return result
 
 
-def _butterfly(blocks: Array) -> Array:
+def _wy(u: Array) -> Array:
+    """By its definition: I - H = U^T T U, solved for T."""
+    inverse = np.linalg.pinv(u)
+    return np.asarray(inverse.T @ (np.eye(u.shape[1]) - _householder(u)) @ inverse)
+
+
+def _butterfly(blocks: Array, vector: Array | None = None, back: int = 0) -> Array:
     """Each stage moves the halves of the blocks together, one by one, acts, and moves them back."""
     m, n, b, _ = blocks.shape
     result = np.eye(n * b)
@@ -207,7 +213,8 @@ def _butterfly(blocks: Array) -> Array:
                         move[to, piece * half + k] = 1
                         to += 1
         result = move @ _block_diag(blocks[j]) @ move.T @ result
-    return result
+    result = result.T if back else result
+    return result if vector is None else result @ vector
 
 
 def _circulant(column: Array) -> Array:
@@ -300,6 +307,7 @@ DEFINITIONS: Mapping[str, Callable[..., Any]] = {
     "qr": _gram_schmidt,
     "skew": _skew,
     "butterfly": _butterfly,
+    "wy": _wy,
     "circulant": _circulant,
     "scatter": _scatter,
     "tile": lambda value, n: np.stack([value] * n),

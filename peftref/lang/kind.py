@@ -145,6 +145,14 @@ def householder(kinds: tuple[Kind, ...]) -> Kind:
     return Kind((kind.dims[1], kind.dims[1]), kind.per)
 
 
+def wy(kinds: tuple[Kind, ...]) -> Kind:
+    """Vectors [r, n] give the triangular matrix [r, r] of their reflections."""
+    (kind,) = kinds
+    if len(kind.dims) != 2:
+        raise KindError(f"wy needs vectors [r, n], and this is {kind.show()}")
+    return Kind((kind.dims[0], kind.dims[0]), kind.per)
+
+
 def rows(kinds: tuple[Kind, ...]) -> Kind:
     """A matrix [n, m] gives a number for each row, [n]."""
     (kind,) = kinds
@@ -192,11 +200,19 @@ def skew(kinds: tuple[Kind, ...], sizes: Mapping[str, Size]) -> Kind:
 
 
 def butterfly(kinds: tuple[Kind, ...]) -> Kind:
-    """Blocks [m, n, b, b] give the product of m block-diagonal matrices [n b, n b], each in another order of its axes."""
-    (kind,) = kinds
+    """Blocks [m, n, b, b] give the product of m block-diagonal matrices [n b, n b], each in another order of its axes.
+
+    With a second operand, a vector [n b], that matrix applied to it.
+    """
+    kind = kinds[0]
     if len(kind.dims) != 4 or kind.dims[2] != kind.dims[3]:
         raise KindError(f"butterfly needs blocks [m, n, b, b], and this is {kind.show()}")
-    return Kind((kind.dims[1] * kind.dims[2],) * 2, kind.per)
+    width = kind.dims[1] * kind.dims[2]
+    if len(kinds) == 1:
+        return Kind((width, width), kind.per)
+    if kinds[1].dims != (width,):
+        raise KindError(f"butterfly of {kind.show()} acts on {width.show()} numbers, not on {kinds[1].show()}")
+    return kinds[1]
 
 
 def circulant(kinds: tuple[Kind, ...]) -> Kind:

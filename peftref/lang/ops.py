@@ -73,12 +73,17 @@ def _qr_flops(args: tuple[Shape, ...], out: Shape) -> int:
     return 4 * out[0] * out[1] * min(out)
 
 
+def _wy_flops(args: tuple[Shape, ...], out: Shape) -> int:
+    return 2 * out[0] * _product(args[0])
+
+
 def _butterfly_flops(args: tuple[Shape, ...], out: Shape) -> int:
     return 2 * args[0][0] * args[0][-1] * _product(out)
 
 
 def _householder_flops(args: tuple[Shape, ...], out: Shape) -> int:
-    return 4 * args[0][0] * _product(out)
+    r, n = args[0]
+    return 2 * r * r * n + 2 * r * n * n
 
 
 _ONE, _TWO = (1, 1), (2, 2)
@@ -131,7 +136,7 @@ OPS: tuple[Op, ...] = (
     Op("householder", "orthogonal", "product of the reflections at the rows u of [r, n], I - 2 u u^T / |u|^2 each", "householder(A)", _ONE, k.householder, "op.householder({0})", flops=_householder_flops, latex=r"\operatorname{{H}}({0})"),
     Op("qr", "orthogonal", "orthonormal columns that span those of a matrix, as the QR decomposition has them", "qr(B)", _ONE, k.tall, "op.qr({0})", flops=_qr_flops, latex=r"\operatorname{{qr}}({0})"),
     Op("skew", "orthogonal", "skew matrix of the numbers above its diagonal, row by row; each of a stack", "skew(u, n=r)", _ONE, k.square, "op.skew({0}, {n})", linear=_FIRST, vanishes=_FIRST, options=(("n", None),), sized=k.skew, latex=r"\operatorname{{skew}}({0})"),
-    Op("butterfly", "orthogonal", "product of m block-diagonal matrices of blocks [m, n, b, b], the j-th on halves of blocks that stand 2^j halves apart", "butterfly(K)", _ONE, k.butterfly, "op.butterfly({0})", flops=_butterfly_flops, latex=r"\operatorname{{B}}({0})"),
+    Op("butterfly", "orthogonal", "product of m block-diagonal matrices of blocks [m, n, b, b], the j-th on halves of blocks that stand 2^j halves apart; or applied to a vector; transposed with back=1", "butterfly(K)", (1, 2), k.butterfly, "op.butterfly({operands}, back={back})", linear=frozenset({1}), vanishes=frozenset({1}), options=(("back", 0),), flops=_butterfly_flops, latex=r"\operatorname{{B}}({0})"),
     Op("circulant", "structure", "circulant matrix of a first column; each of a stack", "circulant(l)", _ONE, k.circulant, "op.circulant({0})", linear=_FIRST, vanishes=_FIRST, latex=r"\operatorname{{circ}}({0})"),
     Op("scatter", "structure", "values at given positions of a vector of n, or of the flat matrix [n, m], zero elsewhere", "scatter(l, at, n=r, m=d_model)", _TWO, k.elementwise, "op.scatter({0}, {1}, {n}, {m})", linear=_FIRST, vanishes=_FIRST, options=(("n", None), ("m", 0)), sized=k.scatter, positions=frozenset({1})),
     Op("gather", "structure", "the values at given positions", "gather(l, at)", _TWO, k.gather, "{0}[{1}]", linear=_FIRST, vanishes=_FIRST, positions=frozenset({1}), latex=r"{0}[{1}]"),
@@ -140,6 +145,7 @@ OPS: tuple[Op, ...] = (
     Op("top_softmax", "normalisation", "softmax over the k largest along the last axis, zero for the others", "top_softmax(A, k=2)", _ONE, k.vector, "op.top_softmax({0}, {k})", options=(("k", None),), sized=k.top, latex=r"\operatorname{{softmax}}_{{\mathrm{{top}}}}({0})"),
     Op("sample", "flow", "while training a normal number of the given mean and logarithm of the variance, else the mean", "sample(D @ h, D @ h)", _TWO, k.elementwise, "op.sample({0}, {1}, self.training)", elementwise=True, linear=_FIRST),
     Op("edges", "token", "1 for the first and the last tokens of each sample, as many as given, and 0 between; padding left out", "edges(h, first=1, last=1)", _ONE, k.number, "op.edges({0}, {first}, {last}, self.context)", options=(("first", 0), ("last", 0)), sized=k.token_number),
+    Op("wy", "orthogonal", "the triangular T of a chain of reflections: householder(U) is I - U.T @ T @ U", "wy(A)", _ONE, k.wy, "op.wy({0})", flops=_wy_flops, latex=r"\operatorname{{T}}({0})"),
     Op("attend", "token", "softmax attention of queries to keys and values, scaled by the root of the head size, causal where the stack is", "attend(D @ h, D @ h, D @ h, heads=1)", (3, 3), k.attend, "op.attend({0}, {1}, {2}, heads={heads}, context=self.context)", linear=frozenset({2}), vanishes=frozenset({2}), options=(("heads", 1),)),
     Op("concat", "token", "rows of a leaf and the tokens of the sequence, one after the other", "concat(P, h)", (2, 4), k.concat, "op.concat({operands})", latex=r"[{operands}]"),
     Op("mean_tokens", "token", "mean over the tokens of each sample, padding left out", "mean_tokens(h)", _ONE, k.mean_tokens, "op.mean_tokens({0}, self.context)", linear=_FIRST, vanishes=_FIRST),

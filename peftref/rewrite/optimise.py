@@ -9,6 +9,7 @@ from peftref.rewrite.contract import contract
 from peftref.rewrite.cost import Cost, Meter
 from peftref.rewrite.network import NotMultilinearError
 from peftref.rewrite.output import addends, negated, total
+from peftref.rewrite.structured import applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,20 @@ def optimise(expr: Expr, meter: Meter) -> tuple[Expr, tuple[Decision, ...]]:
     >>> show(optimise(parse_expression("h + B @ A @ x"), meter)[0])
     'h + B @ (A @ x)'
     """
-    decisions: list[Decision] = []
     simple = simplify(expr)
+    plain = _best(simple, meter)
+    without = applied(simple, meter.scope)
+    if without == simple:
+        return plain
+    better, decisions = _best(without, meter)
+    if meter.cost(better).score >= meter.cost(plain[0]).score:
+        return plain
+    law = Decision(simple, without, meter.cost(simple), meter.cost(without), ("apply rotations without forming them",))
+    return better, (law, *decisions)
+
+
+def _best(simple: Expr, meter: Meter) -> tuple[Expr, tuple[Decision, ...]]:
+    decisions: list[Decision] = []
     result = _products(simple, meter, decisions)
     if meter.cost(result).score >= meter.cost(simple).score:
         return simple, ()

@@ -123,3 +123,24 @@ def test_a_factor_moves_only_along_the_product_that_it_scales() -> None:
     values = random_values(where, SIZES, SETTINGS)
     better, _ = optimise(expr, Meter(where, SIZES, Load(6, 3, frozenset([*LEAVES, "x", "h"]))))
     np.testing.assert_allclose(Oracle(where, values).evaluate(better), Oracle(where, values).evaluate(expr), atol=1e-9)
+
+
+ROTATIONS = {
+    "W @ (householder(A) @ x)": leaves(A="r,d_in"),
+    "W @ (householder(A).T @ x) + b": leaves(A="r,d_in"),
+    "W @ householder(Q.T) @ x": leaves(Q="d_in,r"),
+    "householder(Q.T) @ h": leaves(Q="d_out,r"),
+    "W @ (butterfly(K) @ x)": leaves(K="2,2,d_in / 2,d_in / 2"),
+    "W @ (butterfly(K).T @ x)": leaves(K="2,2,d_in / 2,d_in / 2"),
+}
+
+
+@pytest.mark.parametrize(("text", "declared"), list(ROTATIONS.items()))
+def test_rotations_are_applied_and_never_formed(text: str, declared: dict[str, Leaf]) -> None:
+    where = scope_at("attention.query", declared, {"r": 8, "n": 4})
+    naive = parse_expression(text)
+    better, decisions = optimise(naive, Meter(where, BIG, Load(512, 64, frozenset([*declared, "x"]))))
+    small = {"d_in": 8, "d_out": 8, "r": 3, "n": 4}
+    assert_same_value(naive, better, where, random_values(where, small, {"r": 3, "n": 4}))
+    assert any("rotations" in law for decision in decisions for law in decision.laws)
+    assert "householder" not in show(better)

@@ -1,0 +1,62 @@
+"""Structured orthogonal matrices applied to what they meet, and never formed.
+
+Laws: `householder(U) @ v => v - U.T @ (wy(U) @ (U @ v))`, `M @ householder(U) => M - ((M @ U.T) @ wy(U)) @ U`, the same
+transposed, and `butterfly(Q) @ v => butterfly(Q, v)` for a value v per token.
+"""
+
+from __future__ import annotations
+
+from peftref.lang.expr import Call, Expr, Number, call, rebuild
+from peftref.lang.scope import Scope
+
+
+def applied(expr: Expr, scope: Scope) -> Expr:
+    """The expression with every structured matrix applied to the other factor of its product.
+
+    >>> from peftref.lang.parse import parse_expression
+    >>> from peftref.lang.scope import Leaf, scope_at
+    >>> from peftref.lang.show import show
+    >>> from peftref.lang.size import parse_size
+    >>> scope = scope_at("attention.query", {"U": Leaf("U", (parse_size("r"), parse_size("d_in")))}, {"r": 8})
+    >>> show(applied(parse_expression("W @ (householder(U) @ x)"), scope))
+    'W @ (x - U.T @ (wy(U) @ (U @ x)))'
+    """
+    if isinstance(expr, Call):
+        expr = rebuild(expr, lambda child: applied(child, scope))
+    match expr:
+        case Call("matmul", (left, right)):
+            return _left(left, right, scope) or _right(left, right) or expr
+    return expr
+
+
+def _left(matrix: Expr, value: Expr, scope: Scope) -> Expr | None:
+    back, inner = _untransposed(matrix)
+    match inner:
+        case Call("householder", (rows,)):
+            core = _turned(call("wy", rows)) if back else call("wy", rows)
+            return call("sub", value, call("matmul", _turned(rows), call("matmul", core, call("matmul", rows, value))))
+        case Call("butterfly", (blocks,)) if len(scope.kind(value).dims) == 1:
+            return Call("butterfly", (blocks, value), (("back", Number(1)),) if back else ())
+    return None
+
+
+def _right(value: Expr, matrix: Expr) -> Expr | None:
+    back, inner = _untransposed(matrix)
+    match inner:
+        case Call("householder", (rows,)):
+            core = _turned(call("wy", rows)) if back else call("wy", rows)
+            through = call("matmul", call("matmul", value, _turned(rows)), core)
+            return call("sub", value, call("matmul", through, rows))
+    return None
+
+
+def _untransposed(matrix: Expr) -> tuple[bool, Expr]:
+    match matrix:
+        case Call("transpose", (inner,)):
+            return True, inner
+    return False, matrix
+
+
+def _turned(matrix: Expr) -> Expr:
+    back, inner = _untransposed(matrix)
+    return inner if back else call("transpose", matrix)

@@ -1,6 +1,6 @@
 """The op table, one row per op: the parser, the checker, the analyses, the emitter, the oracle and the reference page read it.
 
-To add an op: one row here, its literal definition in `peftref/compile/oracle.py`, and nothing else.
+To add an op: one row here, its literal definition in `peftref/compile/definitions.py`, and nothing else.
 """
 
 from __future__ import annotations

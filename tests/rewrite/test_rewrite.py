@@ -108,7 +108,7 @@ def test_no_matrix_of_full_size_is_formed(text: str, declared: dict[str, Leaf], 
 
 
 def test_the_oracle_defines_every_op() -> None:
-    from peftref.compile.oracle import DEFINITIONS
+    from peftref.compile.definitions import DEFINITIONS
     from peftref.lang.ops import OPS
 
     assert {op.name for op in OPS} == {*DEFINITIONS, "einsum", "concat", "attend", "mean_tokens", "edges"}

@@ -19,6 +19,9 @@ class Attached(Protocol):
     def parameters(self) -> Iterable[nn.Parameter]:
         """The technique's trainable parameters, without the task head."""
 
+    def lr_factor(self, parameter: nn.Parameter) -> float:
+        """The factor on the learning rate of a parameter."""
+
     def merge(self) -> object:
         """Fold the module into the host."""
 

@@ -80,7 +80,7 @@ def _body(run: Run, technique: Any, entry: Entry, bench: Workbench, tick: Tick) 
         clip=run.clip,
         eval_every=run.eval_every,
     )
-    training = train(model, parameters, bench.train, bench.dev, recipe, run.seed, tick)
+    training = train(model, parameters, bench.train, bench.dev, recipe, run.seed, tick, attached.lr_factor)
     notes = _count_notes(entry, attached, head)
     body: dict[str, Any] = {
         "status": training.status,

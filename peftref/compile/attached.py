@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -50,6 +50,21 @@ class Attached:
         yield from (parameter for parameter in self.module.parameters() if parameter.requires_grad)
         if self.name in self.modules.tuned:
             yield from self.modules.tuned[self.name].parameters(self.model)
+
+    def lr_factor(self, parameter: nn.Parameter) -> float:
+        """The factor on the learning rate that the technique gives to a parameter; 1 for what is not its own."""
+        for copy in self.module.copies:
+            if self.module.leaf(copy.name) is parameter:
+                settings, value = self.technique.settings, copy.leaf.lr
+                return float(settings[value] if isinstance(value, str) else value)
+        return 1.0
+
+    def groups(self, lr: float) -> list[dict[str, Any]]:
+        """The trained parameters as groups for an optimizer of torch, each with its learning rate."""
+        found: dict[float, list[nn.Parameter]] = {}
+        for parameter in self.parameters():
+            found.setdefault(self.lr_factor(parameter), []).append(parameter)
+        return [{"params": group, "lr": lr * factor} for factor, group in found.items()]
 
     def enable(self) -> None:
         """Lets the active techniques of this host act."""

@@ -25,6 +25,7 @@ def check_technique(technique: Technique, document: Document) -> list[Problem]:
     used: set[str] = set(technique.size_settings())
     for number, insert in enumerate(technique.insert):
         used |= {setting for leaf in insert.leaves.values() for _, setting in leaf.init.settings()}
+        used |= {leaf.lr for leaf in insert.leaves.values() if isinstance(leaf.lr, str)}
         problems += _insert(technique, insert, document, number, used)
     if not any(problem.code in ("syntax", "equation-folded", "unknown-slot") for problem in problems):
         problems += _unused_settings(technique, document, used)
@@ -60,7 +61,7 @@ def leaves_of(
                 dims.append(Size.symbol(f"{name}_{axis}"))
         init = leaf.init
         leaves[name] = Leaf(
-            name, tuple(dims), init.name, init.arguments, not leaf.frozen, leaf.scope, leaf.fit, init.row.whole
+            name, tuple(dims), init.name, init.arguments, not leaf.frozen, leaf.scope, leaf.fit, init.row.whole, leaf.lr
         )
     if problems and not lenient:
         raise PeftrefError(problems)

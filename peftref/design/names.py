@@ -113,6 +113,8 @@ def _init(technique: Technique, leaf: Leaf, document: Document, path: Path) -> I
         elif isinstance(technique.settings[name], str | bool):
             text = f"{parameter} of the init {leaf.init.name} is a number, and the setting {name} is not"
             yield Problem("bad-value", text, document.place(*place))
+    if isinstance(leaf.lr, str) and not isinstance(technique.settings.get(leaf.lr, "none"), int | float):
+        yield _unknown(technique, leaf.lr, document, (*path, "lr"))
     row = leaf.init.row
     if row.whole and not leaf.frozen:
         text = f"the init {row.name} gives whole numbers, and those are never trained"

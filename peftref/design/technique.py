@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,7 @@ from peftref.problem import PeftrefError, Place, Problem, nearest
 _TOLD = ("title", "about", "source", "peers", "note")
 """Fields that change nothing of what a technique computes."""
 
+Factor = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] | Identifier
 LeafScope = Literal["site", "layer", "slot", "design"]
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -50,6 +51,7 @@ class Leaf(Frozen):
     init: InitField = Field(description="how it begins: zeros, ones, {normal: 0.02}, {copy: W} ...")
     frozen: bool = Field(False, description="true where it is never trained", strict=True)
     scope: LeafScope = Field("site", description="what shares one copy: the site, layer, slot or the whole design")
+    lr: Factor = Field(1.0, description="factor on the learning rate: a number or a setting")
     fit: bool = Field(
         False,
         description="true where a frozen copy is as large as its largest site needs, and others read its leading part",

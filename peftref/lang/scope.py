@@ -33,7 +33,8 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
 class Leaf:
     """A tensor that a technique declares: symbolic shape, init (row name and its arguments), trained or frozen, sharing scope.
 
-    fit: sites of other sizes read its leading part. whole: it holds positions in another value.
+    fit: sites of other sizes read its leading part. whole: it holds positions in another value. lr: factor on its learning rate,
+    a number or the name of a setting.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Leaf:
     scope: Sharing = "site"
     fit: bool = False
     whole: bool = False
+    lr: float | str = 1.0
 
     def count(self) -> Size:
         """How many numbers one copy has."""

@@ -41,6 +41,7 @@ def technique_lines(technique: Technique) -> Iterator[str]:
             words = [f"[{', '.join(dim.show() for dim in leaf.dims)}]", f"starts as {_init(leaf.init, leaf.init_args)}"]
             words += [] if leaf.scope == "site" else [f"one for each {leaf.scope}"]
             words += [] if leaf.trainable else ["frozen"]
+            words += [] if leaf.lr == 1 else [f"learns at {leaf.lr} times the rate"]
             yield f"  {name}: {', '.join(words)}"
     rules = list(dict.fromkeys(rule.show() for rule in merge_rules(technique)))
     if rules:

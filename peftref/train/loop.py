@@ -67,16 +67,25 @@ def train(
     recipe: Recipe,
     seed: int,
     tick: Callable[[int], None] = lambda step: None,
+    factor: Callable[[nn.Parameter], float] = lambda parameter: 1.0,
 ) -> Training:
     """Train some parameters of a classifier, in place.
 
     data order and dropout come from the seed; the caller's random state is kept. A loss, gradient or dev logit that is
-    not finite ends the training as `diverged`. tick is called after every step with the number of steps done.
+    not finite ends the training as `diverged`. tick is called after every step with the number of steps done. factor: on the
+    learning rate of a parameter.
     """
     chosen = list(parameters)
     device = next(model.parameters()).device
     devices = [device] if device.type == "cuda" else []
-    optimizer = torch.optim.AdamW(chosen, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in chosen:
+        groups.setdefault(factor(parameter), []).append(parameter)
+    optimizer = torch.optim.AdamW(
+        [{"params": group, "factor": times} for times, group in groups.items()],
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+    )
     curve: list[Point] = []
     losses: list[float] = []
     seconds = 0.0
@@ -111,7 +120,7 @@ def _step(
     clip: float,
 ) -> tuple[float, float]:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]
     loss = model(**batch).loss
     loss.backward()
     norm = nn.utils.clip_grad_norm_(parameters, clip)

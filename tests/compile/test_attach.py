@@ -115,3 +115,21 @@ def test_a_bad_name_leaves_the_host_alone(name: str, code: str) -> None:
     with pytest.raises(PeftrefError, match=code):
         attach(model, load("ia3"), name)
     assert list(model.state_dict()) == keys
+
+
+def test_a_leaf_may_learn_at_a_rate_of_its_own() -> None:
+    attached = attach(build("bert"), load("lora_plus", r=2, ratio=4))
+    groups = {group["lr"]: len(group["params"]) for group in attached.groups(0.5)}
+    assert groups == {0.5: 4, 2.0: 4}
+    optimizer = torch.optim.SGD(attached.groups(0.5))
+    before = [parameter.detach().clone() for parameter in attached.parameters()]
+    for parameter in attached.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    steps = {
+        name.rpartition(".")[2]: float((old - new).max())
+        for (name, new), old in zip(
+            ((n, p) for n, p in attached.module.named_parameters() if p.requires_grad), before, strict=True
+        )
+    }
+    assert steps == {"A": 0.5, "B": 2.0}

@@ -56,6 +56,7 @@ def inserts(draw: st.DrawFn) -> dict[str, Any]:
         optional={
             "frozen": st.booleans(),
             "fit": st.booleans(),
+            "lr": st.one_of(st.floats(0.5, 9.0), NAMES),
             "scope": st.sampled_from(["site", "layer", "slot", "design"]),
         },
     )

@@ -30,7 +30,7 @@ NAMES = [
     and "target_modules" in exchange.config(technique, resolve("bert-base"))
 ]
 
-SINGLE = {"waveft": 1e-5, "osf": 1e-5, "deft": 1e-5, "c3a": 1e-5, "fourierft": 1e-5, "para": 1e-5}
+SINGLE = {"psoft": 1e-5, "waveft": 1e-5, "osf": 1e-5, "deft": 1e-5, "c3a": 1e-5, "fourierft": 1e-5, "para": 1e-5}
 """What peft computes in single precision on any host, and how near that comes."""
 
 WRONG = {"c3a"}
@@ -189,3 +189,64 @@ def test_what_is_put_in_front(family: str, name: str) -> None:
     here = base(**batch).logits
     there = theirs(**{key: value for key, value in batch.items() if key != "position_ids"}).logits
     torch.testing.assert_close(here, there[:, -here.shape[1] :], rtol=1e-9, atol=1e-9)
+
+
+def single_type(base: Any, kind: str, **fields: Any) -> Any:
+    """Peft's own module of a type on a copy of a host, in double precision."""
+    made = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)](**fields)
+    return get_peft_model(copy.deepcopy(base), made, autocast_adapter_dtype=False).double().eval()
+
+
+def test_rows_that_the_upper_layers_attend_to() -> None:
+    base = build("llama", "CausalLM").double()
+    theirs = single_type(base, "ADAPTION_PROMPT", adapter_len=3, adapter_layers=1, task_type="CAUSAL_LM")
+    ours = attach(base, load("adaption_prompt", tokens=3, n=1))
+    (copied_p, copied_g) = sorted(ours.module.copies, key=lambda one: one.leaf.name)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, value in theirs.named_parameters():
+            if "adaption_prompt" in name:
+                value.normal_(std=0.5)
+                ours.module.leaf(copied_p.name).copy_(value[0])
+            elif "adaption_gate" in name:
+                value.fill_(0.7)
+                ours.module.leaf(copied_g.name).fill_(0.7)
+    batch = inputs(base)
+    torch.testing.assert_close(base(**batch).logits, theirs(**batch).logits, rtol=1e-6, atol=1e-6)  # its softmax is single
+    assert sum(each.numel() for each in ours.parameters()) == sum(
+        each.numel() for each in theirs.parameters() if each.requires_grad
+    )
+
+
+def test_rows_of_the_embedding_matrix() -> None:
+    base = build("llama").double()
+    theirs = single_type(base, "TRAINABLE_TOKENS", token_indices=[5, 6, 7], target_modules=["embed_tokens"])
+    ours = attach(base, load("trainable_tokens", tokens=3, first=5))
+    change = 0.5 * torch.randn(3, 32, dtype=torch.double)
+    with torch.no_grad():
+        next(each for each in theirs.parameters() if each.requires_grad).add_(change)
+        next(iter(ours.parameters())).copy_(change)
+    batch = {"input_ids": torch.arange(3, 12)[None]}
+    here, there = gradients(base, batch), gradients(theirs, batch)
+    torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-9)
+    own, other = (next(each for each in one.parameters() if each.requires_grad).grad for one in (ours, theirs))
+    torch.testing.assert_close(own, other, rtol=1e-7, atol=1e-9)
+
+
+def test_copies_of_the_norms() -> None:
+    base = single("bert").double()
+    theirs = single_type(base, "LN_TUNING", target_modules=["LayerNorm"])
+    ours = attach(base, load("layernorm"))
+    moves = {copied.sites[0].path: {} for copied in ours.module.copies}
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for copied in ours.module.copies:
+            change = 0.3 * torch.randn(copied.shape, dtype=torch.double)
+            ours.module.leaf(copied.name).copy_(change)
+            moves[copied.sites[0].path]["weight" if copied.leaf.name == "dg" else "bias"] = change
+        for name, value in theirs.named_parameters():
+            if value.requires_grad:
+                path, _, kind = name.removeprefix(exchange.PREFIX).partition(".ln_tuning_layers.default.")
+                value.add_(moves[path][kind])
+    batch = inputs(base)
+    torch.testing.assert_close(base(**batch)[0], theirs(**batch)[0], rtol=1e-9, atol=1e-9)

@@ -104,10 +104,19 @@ class _Reader:
                 return self.read(left).scaled(right)
             case "div", (left, right) if not self.depends(right):
                 return self.read(left).scaled(right, "div")
+            case "matmul", (left, Call("einsum") as right) if not self.depends(left) and self._vector(right):
+                return self._einsum(Call("einsum", (Text("out in, in -> out"), left, right)))
             case "matmul", (left, right) if not self.depends(left):
                 return self.read(right).through(left, self.scope)
-            case (("dropout" | "stop_gradient"), (inner, *_)):
+            case (("dropout" | "stop_gradient" | "sample"), (inner, *_)):
                 return self.read(inner)
+            case "tile", (inner,) if self.read(inner).scale is None:
+                whole = self.read(inner)
+                tiled = [
+                    None if part is None else Call("tile", (part,), expr.options)
+                    for part in (whole.matrix, whole.shift)
+                ]
+                return Affine(None, *tiled)
             case "part", (inner, index, count):
                 return self._part(self.read(inner), expr, index, count)
             case "einsum", _:
@@ -117,6 +126,9 @@ class _Reader:
                 self.read(arg)
         reads = sorted(names(expr) & self.known.keys())
         raise NotLinearError(expr, f"is not linear in {' and '.join(reads)}")
+
+    def _vector(self, expr: Expr) -> bool:
+        return len(self.scope.kind(expr).dims) == 1
 
     def _tiled(self, expr: Call, index: str, axes: _Axes, factor: Expr) -> tuple[_Axes, Expr]:
         """A factor, repeated along an index of the input that is only summed over: the matrix is the same all along it."""
@@ -130,11 +142,12 @@ class _Reader:
         return Affine(None, *cut)
 
     def _einsum(self, expr: Call) -> Affine:
+        expr = _fused(expr)
         text, *args = expr.args
         assert isinstance(text, Text)
         pattern = einsum.parse_pattern(text.value)
         moving = [i for i, arg in enumerate(args) if self.depends(arg)]
-        if len(moving) != 1 or len(pattern.operands[moving[0]]) != 1:
+        if len(moving) != 1:
             raise NotLinearError(expr, "is a contraction of several values that depend on the input")
         at = moving[0]
         inner = self.read(args[at])
@@ -142,7 +155,11 @@ class _Reader:
         result = Affine()
         others = [(axes, arg) for i, (axes, arg) in enumerate(zip(pattern.operands, args, strict=True)) if i != at]
         if inner.scale is not None:
-            if inner.scale != Number(1) or set(axis) & {index for each in pattern.result for index in each}:
+            if (
+                not others
+                or inner.scale != Number(1)
+                or set(axis) & {index for each in pattern.result for index in each}
+            ):
                 raise NotLinearError(expr, "scales the input within a contraction")
             for index in axis:
                 if index not in _indices(others):
@@ -157,6 +174,32 @@ class _Reader:
                 filled = [value if i == at else arg for i, arg in enumerate(args)]
                 result += Affine(**{name: Call("einsum", (Text(made.show()), *filled), expr.options)})
         return result
+
+
+def _fused(expr: Call) -> Call:
+    """A contraction of a contraction as one, where the axes of the inner one are grouped alike in both."""
+    text, *args = expr.args
+    assert isinstance(text, Text)
+    pattern = einsum.parse_pattern(text.value)
+    for i, arg in enumerate(args):
+        if not isinstance(arg, Call) or arg.op != "einsum" or not isinstance(arg.args[0], Text):
+            continue
+        inner = einsum.parse_pattern(arg.args[0].value)
+        outer = pattern.operands[i]
+        if [len(axis) for axis in inner.result] != [len(axis) for axis in outer]:
+            continue
+        names = {a: b for one, other in zip(inner.result, outer, strict=True) for a, b in zip(one, other, strict=True)}
+        taken = set(pattern.indices()) | set(names.values())
+        for index in inner.indices():
+            if index not in names:
+                names[index] = next(name for n in range(99) if (name := f"{index}{n or ''}") not in taken)
+                taken.add(names[index])
+        moved = tuple(tuple(tuple(names[index] for index in axis) for axis in axes) for axes in inner.operands)
+        made = einsum.Pattern((*pattern.operands[:i], *moved, *pattern.operands[i + 1 :]), pattern.result)
+        sizes = dict(expr.options) | {names[name]: size for name, size in arg.options if name in names}
+        operands = (*args[:i], *arg.args[1:], *args[i + 1 :])
+        return _fused(Call("einsum", (Text(made.show()), *operands), tuple(sorted(sizes.items()))))
+    return expr
 
 
 def _indices(operands: list[tuple[_Axes, Expr]]) -> set[str]:

@@ -212,7 +212,9 @@ def test_rows_that_the_upper_layers_attend_to() -> None:
                 value.fill_(0.7)
                 ours.module.leaf(copied_g.name).fill_(0.7)
     batch = inputs(base)
-    torch.testing.assert_close(base(**batch).logits, theirs(**batch).logits, rtol=1e-6, atol=1e-6)  # its softmax is single
+    torch.testing.assert_close(
+        base(**batch).logits, theirs(**batch).logits, rtol=1e-6, atol=1e-6
+    )  # its softmax is single
     assert sum(each.numel() for each in ours.parameters()) == sum(
         each.numel() for each in theirs.parameters() if each.requires_grad
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,11 @@ def measure(setup: Setup, chosen: Sequence[Technique], *, rounds: int, seconds: 
     """
     base = _model(setup)
     batch = _batch(setup)
-    return [_one(setup, technique, base, batch, rounds, seconds) for technique in chosen]
+    found = []
+    for number, technique in enumerate(chosen):
+        print(f"{setup.name}: {technique.name} ({number + 1} of {len(chosen)})", file=sys.stderr, flush=True)
+        found.append(_one(setup, technique, base, batch, rounds, seconds))
+    return found
 
 
 def _one(setup: Setup, technique: Technique, base: Any, batch: Batch, rounds: int, seconds: float) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import torch
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
 from peftref.analyse.identity import identity
-from peftref.compile.attach import attach, put_leaves
-from peftref.compile.attached import Attached
+from peftref.compile.attach import attach
 from peftref.design.load import load, techniques
 from peftref.exchange import peft as exchange
+from peftref.exchange.parity import Pair, beside, parity
 from peftref.host.resolve import resolve
 from tests.compile.hosts import build, inputs
 from tests.small import small
@@ -46,39 +45,9 @@ def single(family: str) -> Any:
     return model
 
 
-def pair(family: str, name: str) -> tuple[Attached, Any]:
+def pair(family: str, name: str) -> Pair:
     """The technique on two copies of one host, here and in peft, with the same parameters."""
-    base = single(family)
-    technique = small(load(name))
-    host = resolve(base)
-    fields = exchange.config(technique, host)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(fields.pop("peft_type"))]
-        theirs = get_peft_model(copy.deepcopy(base), kind(**fields), autocast_adapter_dtype=False).double().eval()
-    for layer in theirs.modules():
-        if hasattr(layer, "_attach_hooks"):
-            layer._attach_hooks("default")  # a change of dtype makes new parameters, which have no hooks
-    ours = attach(base.double(), technique)
-    put_leaves(ours, exchange.made(technique, host, theirs))
-    leaves = {copied.name: ours.module.leaf(copied.name) for copied in ours.module.copies}
-    frozen = {copied.name for copied in ours.module.copies if not copied.leaf.trainable}
-    torch.manual_seed(2)
-    with torch.no_grad():
-        for key, leaf in leaves.items():
-            if key not in frozen:
-                leaf.add_(0.1 * torch.randn_like(leaf))
-    set_peft_model_state_dict(
-        theirs, shaped(exchange.state(technique, host, leaves), get_peft_model_state_dict(theirs))
-    )
-    return ours, theirs
-
-
-def shaped(tensors: dict[str, torch.Tensor], like: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors in the shapes that peft gives them: a vector may be a row or a column there."""
-    assert set(tensors) == set(like)
-    assert all(tensor.numel() == like[key].numel() for key, tensor in tensors.items())
-    return {key: tensor.detach().clone().reshape(like[key].shape) for key, tensor in tensors.items()}
+    return beside(single(family), small(load(name)))
 
 
 def gradients(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -88,26 +57,11 @@ def gradients(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return out.detach()
 
 
-def their_leaves(theirs: Any, ours: Attached) -> dict[str, torch.Tensor]:
-    """Peft's own parameters by our names."""
-    host, technique = ours.module.host, ours.technique
-    marks = {copied.name: torch.tensor(float(number)) for number, copied in enumerate(ours.module.copies)}
-    state = exchange.state(technique, host, marks)
-    keys = {key: list(marks)[int(mark)] for key, mark in state.items() if mark.dim() == 0}
-    found = {}
-    for name, parameter in theirs.named_parameters(remove_duplicate=False):
-        key = name.replace(".default", "")
-        if key.removesuffix(".weight") in keys:
-            key = key.removesuffix(".weight")
-        if key in keys:
-            found[keys[key]] = parameter
-    return found
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_counts_outputs_and_gradients(family: str, name: str) -> None:
-    ours, theirs = pair(family, name)
+    both = pair(family, name)
+    ours, theirs = both.ours, both.theirs
     assert sum(each.numel() for each in ours.parameters()) == sum(
         each.numel() for each in theirs.parameters() if each.requires_grad
     )
@@ -121,7 +75,7 @@ def test_counts_outputs_and_gradients(family: str, name: str) -> None:
     exact = SINGLE.get(name, 1e-9)
     torch.testing.assert_close(here, there, rtol=exact, atol=exact)
     assert (here - before).abs().max() > 1e-4
-    found = their_leaves(theirs, ours)
+    found = both.leaves()
     for copied in ours.module.copies:
         if copied.leaf.trainable and name not in WRONG:
             own = ours.module.leaf(copied.name).grad
@@ -135,7 +89,8 @@ def test_counts_outputs_and_gradients(family: str, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("family", ["llama", "bert"])
 def test_merged_weights(family: str, name: str) -> None:
-    ours, theirs = pair(family, name)
+    both = pair(family, name)
+    ours, theirs = both.ours, both.theirs
     if not ours.mergeable:
         pytest.skip("it cannot be merged on this host")
     ours.merge()
@@ -252,3 +207,16 @@ def test_copies_of_the_norms() -> None:
                 value.add_(moves[path][kind])
     batch = inputs(base)
     torch.testing.assert_close(base(**batch)[0], theirs(**batch)[0], rtol=1e-9, atol=1e-9)
+
+
+def test_the_distance_is_seen() -> None:
+    """Parity as one number: nothing between equal modules, and as much as there is between others."""
+    batch = inputs(build("bert"))
+    found = parity(pair("bert", "lora"), batch)
+    assert found.merged is not None
+    assert max(found.output, found.gradient, found.merged) < 1e-9
+    other = pair("bert", "lora")
+    with torch.no_grad():
+        next(iter(other.ours.parameters())).add_(0.1)
+    moved = parity(other, batch)
+    assert min(moved.output, moved.gradient, moved.merged or 0.0) > 1e-6

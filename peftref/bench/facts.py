@@ -1,0 +1,136 @@
+"""The table of the whole catalog: what is derived of every technique, and how it stands beside peft.
+
+`python -m peftref.bench.facts --peers RECORDS.json` writes `docs/catalog.md`; RECORDS.json is what `peftref.bench.peers --json`
+wrote. No cell of it is typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from peftref.analyse.row import Row
+from peftref.analyse.rows import catalog_rows
+from peftref.bench.machine import environment
+from peftref.compile.attach import attach
+from peftref.design.catalog import technique_files
+from peftref.design.load import load
+from peftref.design.technique import Technique
+from peftref.exchange.parity import Parity, beside, parity
+from peftref.exchange.peft import LIBRARY, config
+from peftref.exchange.read_peft import read_peft
+from peftref.exchange.write_peft import write_peft
+from peftref.host.resolve import resolve
+from peftref.problem import PeftrefError
+from peftref.report.facts import facts_table
+from peftref.report.table import to_markdown
+
+TARGET = Path(__file__).resolve().parents[2] / "docs" / "catalog.md"
+
+
+def facts(peers: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """A record for every technique of the catalogs; peers: records of `peftref.bench.peers`."""
+    files, found = technique_files(), []
+    rows = catalog_rows()
+    for number, row in enumerate(rows):
+        print(f"{row.name} ({number + 1} of {len(rows)})", file=sys.stderr, flush=True)
+        found.append(
+            _facts(load(row.name), row, files[row.name], [each for each in peers if each["technique"] == row.name])
+        )
+    return found
+
+
+def _facts(technique: Technique, row: Row, file: Path, measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    peer = technique.peers.get(LIBRARY)
+    near = _parity(technique) if peer is not None and peer.keys and _on_modules(technique) else None
+    lines = [
+        line for line in file.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")
+    ]
+    return {
+        "name": row.name,
+        "lines": len(lines),
+        "trained": row["trained"],
+        "identity": row["identity at init"],
+        "mergeable": row["mergeable"],
+        "peft": None if peer is None else peer.type,
+        "output": None if near is None else near.output,
+        "gradient": None if near is None else near.gradient,
+        "merged": None if near is None else near.merged,
+        "exchange": None if near is None else _exchange(technique),
+        "step": {each["host"]: each["ratio_to_peft"] for each in measured},
+        "saved": {each["host"]: each["saved_ratio"] for each in measured},
+        "frozen": {each["host"]: each["ratio_to_frozen_host"] for each in measured},
+    }
+
+
+def _host() -> Any:
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4, vocab_size=500
+    )
+    return BertModel(config).eval()
+
+
+def _batch() -> dict[str, torch.Tensor]:
+    return {"input_ids": torch.arange(3, 27).view(2, 12)}
+
+
+def _on_modules(technique: Technique) -> bool:
+    """Whether peft puts it on modules of the host, and not in front of its input."""
+    return "target_modules" in config(technique, resolve(_host()))
+
+
+def _parity(technique: Technique) -> Parity | None:
+    try:
+        return parity(beside(_host(), technique), _batch())
+    except (PeftrefError, ValueError):  # peft keeps it in another form
+        return None
+
+
+def _exchange(technique: Technique) -> str:
+    """both ways, or how far a module gets: here to peft and back again, with the same outputs."""
+    model, batch = _host(), _batch()
+    attached = attach(model, technique)
+    with torch.no_grad():
+        for parameter in attached.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        out = model(**batch)[0]
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            place = write_peft(attached, Path(folder) / "there")
+        except PeftrefError as error:
+            return f"import only ({error.problems[0].code})"
+        attached.detach()
+        read_peft(place, model)
+    with torch.no_grad():
+        apart = (model(**batch)[0] - out).abs().max() / out.abs().max()
+    return "both ways" if float(apart) < 1e-4 else f"differs by {float(apart):.1e}"
+
+
+def main() -> None:
+    """Computes the table and writes it."""
+    parser = argparse.ArgumentParser(prog="python -m peftref.bench.facts", description=main.__doc__)
+    parser.add_argument("--peers", type=Path, help="records that peftref.bench.peers wrote with --json")
+    parser.add_argument("--out", type=Path, default=TARGET)
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    records = json.loads(given.peers.read_text()) if given.peers else {"records": [], "environment": None}
+    table = facts_table(facts(records["records"]), environment("cpu"), records["environment"])
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(to_markdown(table), encoding="utf-8")
+    print(given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -67,6 +67,9 @@ def _roles(slot: str, *, own: bool) -> dict[str, Size]:
 
 def _many(layers: Layers) -> Size:
     """How many layers are chosen."""
+    if layers.rule == "span":
+        start, stop, parts = layers.listed
+        return Size.symbol("n_layers") * Size.of(stop - start) / Size.of(parts)
     if layers.rule in ("all", "every"):
         every = Size.symbol("n_layers")
         return every if layers.rule == "all" else every / _number(layers.count)

@@ -9,7 +9,7 @@ import argparse
 import copy
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,18 +58,16 @@ def configs() -> dict[str, Any]:
     return {"bert-base": preset_config("bert-base"), "llama-4x512": small, "llama-1b": preset_config("llama-3.2-1b")}
 
 
-def measure(setup: Setup, chosen: Sequence[Technique], *, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """One record per technique: step times here, in peft and of the frozen host, and bytes saved for backward.
+def measure(setup: Setup, chosen: Sequence[Technique], *, rounds: int, seconds: float) -> Iterator[dict[str, Any]]:
+    """One record per technique, as soon as it is there: step times here, in peft and of the frozen host, and bytes saved for backward.
 
     All models begin from the same seeded weights; the head is trained in each.
     """
     base = _model(setup)
     batch = _batch(setup)
-    found = []
     for number, technique in enumerate(chosen):
         print(f"{setup.name}: {technique.name} ({number + 1} of {len(chosen)})", file=sys.stderr, flush=True)
-        found.append(_one(setup, technique, base, batch, rounds, seconds))
-    return found
+        yield _one(setup, technique, base, batch, rounds, seconds)
 
 
 def _one(setup: Setup, technique: Technique, base: Any, batch: Batch, rounds: int, seconds: float) -> dict[str, Any]:
@@ -160,7 +158,12 @@ def main() -> None:
     hosts = configs()
     for name in given.host or ["bert-base", "llama-4x512"]:
         setup = Setup(name, hosts[name], dtype=getattr(torch, given.dtype), device=device, compiled=given.compile)
-        records += measure(setup, chosen, rounds=given.rounds, seconds=given.seconds)
+        try:
+            for record in measure(setup, chosen, rounds=given.rounds, seconds=given.seconds):
+                records.append(record)
+        except KeyboardInterrupt:
+            print("interrupted; what was measured until then:", file=sys.stderr)
+            break
     from peftref.report.peers import peers_table
     from peftref.report.table import to_markdown
 

@@ -33,7 +33,7 @@ class Init:
     """One init. `axes` is the least number of axes it needs; `exact` what every number is, where that is certain.
 
     whole: gives whole numbers, positions in another value, that are never trained.
-    mutates: the host's own weights must change along with it (the technique then says `mutates: host`).
+    positive: no number of it is negative. mutates: the host's own weights must change along with it (the technique then says `mutates: host`).
     """
 
     name: str
@@ -45,6 +45,7 @@ class Init:
     random: bool = False
     mutates: bool = False
     whole: bool = False
+    positive: bool = False
 
     @property
     def reads_host(self) -> bool:
@@ -180,6 +181,7 @@ INITS: Mapping[str, Init] = {
             "{t}.copy_(torch.linalg.vector_norm({of}.float(), dim=1))",
             (_weight("the weight"),),
             axes=1,
+            positive=True,
         ),
         Init(
             "norm_cols",
@@ -187,6 +189,7 @@ INITS: Mapping[str, Init] = {
             "{t}.copy_(torch.linalg.vector_norm({of}.float(), dim=0))",
             (_weight("the weight"),),
             axes=1,
+            positive=True,
         ),
         Init(
             "svd_left",
@@ -208,6 +211,7 @@ INITS: Mapping[str, Init] = {
             "{t}.copy_(torch.linalg.svdvals({of}.float())[-{t}.shape[0] :])",
             (_weight("the weight"),),
             axes=1,
+            positive=True,
         ),
         Init(
             "svd_right_last",
@@ -236,6 +240,7 @@ INITS: Mapping[str, Init] = {
             "{t}.copy_(torch.linalg.svdvals({of}.float())[: {t}.shape[0]])",
             (_weight("the weight"),),
             axes=1,
+            positive=True,
         ),
         Init(
             "svd_right",

@@ -1,4 +1,4 @@
-"""Which layers of a stack an insertion goes to: all, a list, the first or last n, or every n-th."""
+"""Which layers of a stack an insertion goes to: all, a list, the first or last n, every n-th, or a span of its parts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 from peftref.design.refuse import refuse
 from peftref.problem import fail, nearest
 
-Rule = Literal["all", "list", "first", "last", "every"]
+Rule = Literal["all", "list", "first", "last", "every", "span"]
 _COUNTED: tuple[Rule, ...] = ("first", "last", "every")
-_FORMS = "layers are all, a list such as [0, -1], {first: n}, {last: n} or {every: n}"
+_FORMS = "layers are all, a list such as [0, -1], {first: n}, {last: n}, {every: n} or {span: [from, to, of]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """A choice of layers. `listed` holds positions, negative ones from the end; `count` a number or a setting's name."""
+    """A choice of layers. `listed` holds positions, negative ones from the end; `count` a number or a setting's name.
+
+    Of a span, `listed` holds three numbers: from where to where it goes, in equal parts of the stack, and of how many.
+    """
 
     rule: Rule = "all"
     listed: tuple[int, ...] = ()
@@ -27,6 +30,8 @@ class Layers:
     def __str__(self) -> str:
         if self.rule == "all":
             return "all"
+        if self.rule == "span":
+            return "{} to {} of {} parts".format(*self.listed)
         return ", ".join(str(layer) for layer in self.listed) if self.rule == "list" else f"{self.rule} {self.count}"
 
     def settings(self) -> frozenset[str]:
@@ -38,7 +43,12 @@ class Layers:
 
         >>> Layers("last", count="n").choose(12, {"n": 2}), Layers("every", count=4).choose(12, {})
         ((10, 11), (0, 4, 8))
+        >>> Layers("span", listed=(1, 3, 6)).choose(12, {})
+        (2, 3, 4, 5)
         """
+        if self.rule == "span":
+            start, stop, parts = self.listed
+            return tuple(range(n_layers * start // parts, n_layers * stop // parts))
         if self.rule == "all":
             return tuple(range(n_layers))
         if self.rule == "list":
@@ -79,6 +89,8 @@ def parse_layers(value: object) -> Layers:
             return Layers("list", tuple(value))
         case dict() if len(value) == 1:
             ((rule, count),) = value.items()
+            if rule == "span":
+                return _span(count)
             if rule not in _COUNTED:
                 hint = nearest(str(rule), _COUNTED) or _FORMS
                 raise refuse("unknown-field", f"there is no choice of layers named {rule}", hint=hint, at=(rule,))
@@ -89,7 +101,15 @@ def parse_layers(value: object) -> Layers:
     raise refuse("bad-value", "this is no choice of layers", hint=_FORMS)
 
 
-def plain_layers(layers: Layers) -> str | list[int] | dict[str, int | str]:
+def _span(value: object) -> Layers:
+    match value:
+        case [int(start), int(stop), int(parts)] if 0 <= start < stop <= parts:
+            return Layers("span", (start, stop, parts))
+    text = "span takes three whole numbers: from where, to where, and of how many equal parts"
+    raise refuse("bad-value", text, hint="{span: [0, 1, 4]} is the first quarter", at=("span",))
+
+
+def plain_layers(layers: Layers) -> str | list[int] | dict[str, int | str | list[int]]:
     """The YAML value of a choice.
 
     >>> plain_layers(Layers("first", count="n"))
@@ -97,7 +117,11 @@ def plain_layers(layers: Layers) -> str | list[int] | dict[str, int | str]:
     """
     if layers.rule == "all":
         return "all"
-    return list(layers.listed) if layers.rule == "list" else {layers.rule: layers.count}
+    if layers.rule == "span":
+        return {"span": list(layers.listed)}
+    if layers.rule == "list":
+        return list(layers.listed)
+    return {layers.rule: layers.count}
 
 
 def _schema() -> dict[str, Any]:
@@ -107,7 +131,9 @@ def _schema() -> dict[str, Any]:
         for rule in _COUNTED
     ]
     listed = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
-    return {"anyOf": [{"const": "all"}, listed, *one]}
+    three = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 3, "maxItems": 3}
+    span = {"type": "object", "properties": {"span": three}, "required": ["span"], "additionalProperties": False}
+    return {"anyOf": [{"const": "all"}, listed, *one, span]}
 
 
 LayersField = Annotated[Layers, BeforeValidator(parse_layers), PlainSerializer(plain_layers), WithJsonSchema(_schema())]

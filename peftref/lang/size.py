@@ -71,7 +71,9 @@ class Size:
 
     @staticmethod
     def rounded(function: str, *args: Size) -> Size:
-        """floordiv, ceil, min or max of sizes; evaluated at once where all are numbers."""
+        """floordiv, ceil, min or max of sizes; evaluated at once where all are numbers, or equal ones under min and max."""
+        if function in ("min", "max") and len(set(args)) == 1:
+            return args[0]
         numbers = [arg.number() for arg in args]
         if all(number is not None for number in numbers):
             return Size.of(_round(function, [number for number in numbers if number is not None]))

@@ -64,6 +64,7 @@ def inserts(draw: st.DrawFn) -> dict[str, Any]:
     layers = st.one_of(
         st.just("all"),
         st.lists(st.integers(-99, 99), min_size=1, max_size=3),
+        st.just({"span": [1, 3, 4]}),
         *(st.fixed_dictionaries({rule: count}) for rule in ("first", "last", "every")),
     )
     text = st.text(st.characters(codec="utf-8"), max_size=30)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from peftref.design.frozen_map import FrozenMap
 from peftref.design.layers import Layers, parse_layers, plain_layers
@@ -115,12 +116,21 @@ def test_sizes_are_the_settings_in_shapes_and_layer_counts() -> None:
         ({"every": 2}, (0, 2, 4)),
         ({"every": 9}, (0,)),
         ({"first": 5}, (0, 1, 2, 3, 4)),
+        ({"span": [0, 1, 2]}, (0, 1)),
+        ({"span": [1, 2, 2]}, (2, 3, 4)),
+        ({"span": [0, 1, 9]}, ()),
     ],
 )
 def test_layer_choices(value: object, chosen: tuple[int, ...]) -> None:
     layers = parse_layers(value)
     assert layers.choose(5, {"n": 3}) == chosen
     assert parse_layers(plain_layers(layers)) == layers
+
+
+@pytest.mark.parametrize("value", [[1, 1, 4], [0, 5, 4], [0, 1], [0, 1, 4, 2], "first", [0.5, 1, 2], [-1, 1, 2]])
+def test_a_span_has_a_beginning_and_an_end(value: object) -> None:
+    with pytest.raises(PydanticCustomError, match="span takes three whole numbers"):
+        parse_layers({"span": value})
 
 
 @pytest.mark.parametrize("layers", [Layers("list", (5,)), Layers("list", (-6, 0)), Layers("first", count=6)])

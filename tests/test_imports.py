@@ -10,7 +10,7 @@ import pytest
 import peftref
 
 ROOT = Path(peftref.__file__).parent
-ORDER = ("lang", "design", "rewrite", "analyse", "state", "compile", "train", "bench", "report", "cli")
+ORDER = ("lang", "design", "rewrite", "analyse", "state", "compile", "train", "exchange", "bench", "report", "cli")
 FRONT = ("lang", "design", "rewrite", "analyse", "report", "cli")
 HEAVY = {"torch", "transformers", "numpy", "datasets", "safetensors", "peft"}
 

@@ -30,8 +30,6 @@ from peftref.exchange.read_peft import read_peft
 from peftref.exchange.write_peft import write_peft
 from peftref.host.resolve import resolve
 from peftref.problem import PeftrefError
-from peftref.report.facts import facts_table
-from peftref.report.table import to_markdown
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "catalog.md"
 
@@ -124,6 +122,9 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, help="records that peftref.bench.peers wrote with --json")
     parser.add_argument("--out", type=Path, default=TARGET)
     given = parser.parse_args()
+    from peftref.report.facts import facts_table
+    from peftref.report.table import to_markdown
+
     warnings.simplefilter("ignore")
     records = json.loads(given.peers.read_text()) if given.peers else {"records": [], "environment": None}
     table = facts_table(facts(records["records"]), environment("cpu"), records["environment"])

@@ -1,6 +1,6 @@
 """From replaced inputs to the replaced output: `W' = W + D` at a linear slot becomes `h' = h + D @ x`.
 
-Laws: `(W + D) @ x + b => h + D @ x`, `W @ x + (b + e) => h + e`, `P @ (Q + R) @ x => P @ Q @ x + P @ R @ x` where P is the sum.
+Laws: `(W + D) @ x + b => h + D @ x`, where D may be a sum, `W @ x + (b + e) => h + e`, `P @ (Q + R) @ x => P @ Q @ x + P @ R @ x` where P is the sum.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def output(values: Mapping[str, Expr], *, bias: bool = True) -> Expr:
     shift = addends(values.get("b", Name("b")))
     if Name("W") in weight and Name("b") in shift and x == Name("x"):
         rest = _without(weight, Name("W"))
-        return total((Name("h"), *(_times(term, x) for term in rest), *_without(shift, Name("b"))))
+        added = (_times(total(rest), x),) if rest else ()
+        return total((Name("h"), *added, *_without(shift, Name("b"))))
     terms = (call("matmul", values.get("W", Name("W")), x),)
     return total((*terms, *(term for term in shift if bias or term != Name("b"))))
 

@@ -56,6 +56,8 @@ def start(
             return weight
         case "norm_rows":
             return np.asarray(np.linalg.norm(weight, axis=1))
+        case "svd_values":
+            return np.abs(seed.normal(size=shape))
         case "uniform":
             return seed.uniform(-1.0, 1.0, size=shape) * float(arguments["bound"])
         case "random_positions" | "largest":

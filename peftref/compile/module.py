@@ -24,6 +24,7 @@ from peftref.design.placement import Copy, Placement, copies, copy_name, numbers
 from peftref.design.technique import Technique
 from peftref.host.host import Host
 from peftref.host.site import Site
+from peftref.problem import fail
 from peftref.rewrite.cost import Load
 from peftref.rewrite.share import read_by, together
 
@@ -186,9 +187,14 @@ def initialise(
     space |= {f"host_{name.replace('.', '_')}": tensor.detach().cpu() for name, tensor in host.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed((seed << 32) + zlib.crc32(copy.name.encode()))
-        exec(
-            row.torch.format(t="t", **holes), space
-        )  # the text of the init table, with numbers and names of quantities
+        try:
+            exec(
+                row.torch.format(t="t", **holes), space
+            )  # the text of the init table, with numbers and names of quantities
+        except RuntimeError as error:
+            text = f"the init {row.name} has no {list(copy.shape)} numbers to give to {copy.name}"
+            note = f"torch said: {str(error).splitlines()[0]}"
+            raise fail("init-size", text, notes=(note,), hint="choose sizes that this host has room for") from None
     parameter.copy_(space["t"])
 
 

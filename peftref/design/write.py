@@ -1,10 +1,13 @@
-"""Files written whole or not at all: a hidden file beside the target, flushed to the disk, then put in its place."""
+"""Files and folders written whole or not at all: hidden beside the target, then put in its place; files flushed to the disk."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from peftref.problem import fail
@@ -29,6 +32,24 @@ def write_whole(path: Path, content: bytes, *, replace: bool = False) -> Path:
     except OSError as error:
         raise fail("cannot-write", f"{path} cannot be written: {error.strerror}", hint="nothing was changed") from None
     return path
+
+
+@contextlib.contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A hidden folder beside the target, to be filled; it takes the target's place when all went well, and is gone else.
+
+    Raises OSError where it cannot be written; what stood at the target is then still there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield made
+        made.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        made.rename(target)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _write(part: Path, content: bytes) -> None:

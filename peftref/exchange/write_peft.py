@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor
 
 from peftref.compile.attached import Attached, own_parameters
+from peftref.design.write import whole_folder
 from peftref.exchange import peft as exchange
 from peftref.exchange.shell import peft_model
 from peftref.problem import PeftrefError, Problem, fail
@@ -39,16 +38,8 @@ def write_peft(attached: Attached, folder: str | Path) -> Path:
     with peft_model(attached.model, fields) as theirs:
         _fill(theirs, tensors, exchange.made(technique, host, theirs), leaves)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-            try:
+            with whole_folder(target) as made:
                 theirs.save_pretrained(str(made))
-                made.chmod(0o755)
-                if target.exists():
-                    target.rmdir()
-                made.rename(target)
-            finally:
-                shutil.rmtree(made, ignore_errors=True)
         except OSError as error:
             raise fail("save-place", f"{target} cannot be written: {error.strerror or error}") from None
     return target

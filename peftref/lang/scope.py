@@ -14,7 +14,7 @@ from peftref.lang.kind import SCALAR, Kind, KindError
 from peftref.lang.ops import TABLE
 from peftref.lang.show import show
 from peftref.lang.size import Size, parse_size, size_of
-from peftref.problem import nearest
+from peftref.problem import PeftrefError, nearest
 
 Role = Literal["quantity", "leaf", "setting", "size", "intermediate"]
 Sharing = Literal["site", "layer", "slot", "design"]
@@ -130,11 +130,18 @@ def apply_rule(expr: Call, kinds: tuple[Kind, ...]) -> Kind:
     op = TABLE[expr.op]
     if op.sized is None:
         return op.rule(kinds)
-    sizes = {name: size_of(value) for name, value in expr.options}
+    sizes = {name: _option(op.name, name, value) for name, value in expr.options}
     missing = [name for name, default in op.options if default is None and name not in sizes]
     if missing:
         raise KindError(f"{op.name} needs the option {missing[0]}", f"for example {op.example}")
     return op.sized(kinds, sizes)
+
+
+def _option(op: str, name: str, value: Expr) -> Size:
+    try:
+        return size_of(value)
+    except PeftrefError:
+        raise KindError(f"the option {name} of {op} is {show(value)}, which is no size") from None
 
 
 def _pattern(expr: Call) -> tuple[einsum.Pattern, dict[str, Size]]:

@@ -9,8 +9,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,6 +22,7 @@ from torch import Tensor
 
 from peftref.design.load import load
 from peftref.design.technique import Technique
+from peftref.design.write import whole_folder
 from peftref.problem import PeftrefError, fail
 from peftref.state.fingerprint import Fingerprint
 
@@ -79,18 +78,10 @@ def write_saved(folder: str | Path, technique: Technique, tensors: Mapping[str, 
         | {"python": platform.python_version()},
     )
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
+        with whole_folder(target) as made:
             _write(made / TECHNIQUE, text)
             _write(made / TENSORS, data)
             _write(made / RECORD, (json.dumps(record.model_dump(), indent=1, sort_keys=True) + "\n").encode())
-            made.chmod(0o755)
-            if target.exists():
-                shutil.rmtree(target)
-            made.rename(target)
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
         raise fail("save-place", f"{target} cannot be written: {error.strerror or error}") from None
     return target

@@ -359,6 +359,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "saved-version": lambda folder: edited(folder, format=99),
     "save-place": occupied,
     "setting-type": lambda folder: load("lora", r="many"),
+    "init-size": lambda folder: attach(build("llama"), load("fourierft")),
     "stack-order": stacked_on_no_linear_map,
     "shared-shape": shared_by_unequal_sites,
     "single-class": rows("text\tlabel\na\t1\nb\t1\nc\t1\n" + "".join(f"t{i}\t1\n" for i in range(40))),

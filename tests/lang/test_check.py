@@ -96,3 +96,10 @@ def test_the_example_of_every_op_parses_back(op) -> None:  # type: ignore[no-unt
     expr = parse_expression(op.example)
     assert parse_expression(show(expr)) == expr
     assert latex(expr)
+
+
+def test_an_option_that_is_no_size_is_told_with_all_else() -> None:
+    found = problems("h' = skew(u, n=1.5) @ h + z", u="6")
+    assert [problem.code for problem in found] == ["shape", "unknown-name"]
+    assert "the option n of skew is 1.5, which is no size" in found[0].text
+    assert found[0].place is not None

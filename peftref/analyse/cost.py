@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from peftref.analyse.alone import alone
 from peftref.analyse.count import count
 from peftref.analyse.group import groups, meter
 from peftref.design.load import load
@@ -131,6 +132,9 @@ def _parts(technique: Technique, placement: Placement, load: Load) -> _Found:
     kept: dict[Expr, int] = {}
     for quantity, value in computed(placement.effect, site.lacks, numbers(site, technique.settings)).items():
         chosen, _ = optimise(value, measure)
+        if site.whole:
+            effect, sizes = placement.effect, numbers(site, technique.settings)
+            chosen = alone(placement.insertion, effect, site.lacks, sizes, measure) or chosen
         found = measure.cost(chosen)
         own = 2 * _weight(site) * load.tokens if _replaces(site, chosen, quantity) else 0
         forward, backward = forward + found.flops - own, backward + found.backward - own
@@ -145,9 +149,7 @@ def _holder(site: Site, value: Expr) -> object:
 
 def _replaces(site: Site, value: Expr, quantity: str) -> bool:
     """Whether the host's own product is not made: a linear map of its own whose output is replaced by what does not read it."""
-    port = site.ports.get("h")
-    whole = port is None or port.rows is None
-    return site.kind == "linear" and quantity == "h" and whole and "h" not in names(value)
+    return site.kind == "linear" and quantity == "h" and site.whole and "h" not in names(value)
 
 
 def _trains(placement: Placement) -> bool:

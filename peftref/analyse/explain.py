@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from peftref.analyse.alone import LAW, alone, spared
 from peftref.analyse.cost import Costs, cost
 from peftref.analyse.group import groups, meter
 from peftref.analyse.merge import merge_rule
@@ -12,6 +13,7 @@ from peftref.design.load import load
 from peftref.design.placement import Placement, numbers, placements
 from peftref.design.technique import Technique
 from peftref.host.resolve import resolve
+from peftref.lang.expr import Expr, names
 from peftref.lang.show import show
 from peftref.rewrite.computed import computed
 from peftref.rewrite.constant import foldable
@@ -97,6 +99,20 @@ class _Chosen:
         self.measure = meter(technique, first, batch)
         values = computed(first.effect, first.site.lacks, numbers(first.site, technique.settings))
         self.values = {name: (value, *optimise(value, self.measure)) for name, value in values.items()}
+        sizes = numbers(first.site, technique.settings)
+        whole = (
+            alone(first.insertion, first.effect, first.site.lacks, sizes, self.measure) if first.site.whole else None
+        )
+        if whole is not None:
+            value, better, _ = self.values["h"]
+            law = Decision(better, whole, self.measure.cost(better), self._cost(whole), (LAW,))
+            self.values["h"] = (value, whole, (law,))
+
+    def _cost(self, value: Expr) -> Cost:
+        """The cost of a chosen value; where the host's own product is not made, less that one's."""
+        found = self.measure.cost(value)
+        spares = self.placement.effect.kind == "linear" and self.placement.site.whole and "h" not in names(value)
+        return found - spared(self.measure) if spares else found
 
     def products(self) -> tuple[str, ...]:
         """The leaves that are multiplied with x as it comes in."""
@@ -115,7 +131,7 @@ class _Chosen:
                 show(value),
                 show(better),
                 measure.cost(value),
-                measure.cost(better),
+                self._cost(better),
                 tuple(_step(each) for each in decisions),
                 products([better], insertion.leaves) if shared else (),
                 tuple(show(part) for part in foldable(better, effect.scope)),

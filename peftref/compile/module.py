@@ -18,7 +18,7 @@ from peftref.compile.flow import Context, Flow
 from peftref.compile.module_name import class_name
 from peftref.compile.projection import Projection
 from peftref.compile.run import Run
-from peftref.compile.site_source import SiteSource, site_source
+from peftref.compile.site_source import SiteSource, alone_source, site_source
 from peftref.design.inits import INITS
 from peftref.design.placement import Copy, Placement, copies, copy_name, numbers
 from peftref.design.technique import Technique
@@ -62,11 +62,13 @@ class Inserted(nn.Module):
             _branch(self.leaves, copy.name).register_parameter(copy.leaf.name, leaf)
         self.runs: dict[str, list[Run]] = {}
         made = _Classes(technique, load or Load())
-        alone = [made.source(placement) for placement in placed]
-        shared_by = together([placement.site for placement in placed], [source.products() for source in alone])
+        plain = [made.source(placement) for placement in placed]
+        alone = [made.alone(placement) for placement in placed]
+        asked = [() if one else source.products() for source, one in zip(plain, alone, strict=True)]
+        shared_by = together([placement.site for placement in placed], asked)
         self.sources = [
-            made.source(placement, source.products() if shared else ())
-            for placement, source, shared in zip(placed, alone, shared_by, strict=True)
+            made.source(placement, products if shared else ())
+            for placement, products, shared in zip(placed, asked, shared_by, strict=True)
         ]
         projections: dict[str, Projection] = {}
         for placement, source in zip(placed, self.sources, strict=True):
@@ -75,26 +77,28 @@ class Inserted(nn.Module):
                 leaves = [self._leaf_at(placement, name) for name in source.stacked]
                 known = projections[key].leaves if key in projections else []
                 projections[key] = Projection([*known, *leaves])
-        for placement, source in zip(placed, self.sources, strict=True):
-            self._place(placement, source, made.load(source), projections, flow)
+        for placement, source, one in zip(placed, self.sources, alone, strict=True):
+            run = self._run(placement, source, made.load(source), projections, flow)
+            if one is not None:
+                run.alone = self._run(placement, one, made.load(one), projections, flow)
+            self.runs.setdefault(placement.site.name, []).append(run)
 
-    def _place(
+    def _run(
         self,
         placement: Placement,
         source: SiteSource,
         cls: type[nn.Module],
         projections: Mapping[str, Projection],
         flow: Callable[[str], Flow],
-    ) -> None:
+    ) -> Run:
         site = placement.site
         given: dict[str, Any] = {leaf: self._leaf_at(placement, leaf) for leaf in source.leaves}
-        runs = self.runs.setdefault(site.name, [])
         first = next((leaf for leaf in given.values() if leaf.is_floating_point()), None)
         for leaf in source.stacked:
             given[f"project_{leaf}"] = projections[read_by(site)].part(given[leaf])
         if source.mixes:
-            given["context"] = Context(flow(site.stack), f"{self.name}.{site.name}.{len(runs)}")
-        runs.append(Run(cls(**given), source.reads, source.gives, first))
+            given["context"] = Context(flow(site.stack), f"{self.name}.{site.name}.{len(self.at(site))}")
+        return Run(cls(**given), source.reads, source.gives, first)
 
     def _leaf_at(self, placement: Placement, name: str) -> nn.Parameter:
         return self.leaf(copy_name(placement.insertion.leaves[name], placement.site))
@@ -112,10 +116,7 @@ class Inserted(nn.Module):
         super().train(mode)
         for runs in self.runs.values():
             for run in runs:
-                run.forward.train(mode)
-                for kept in vars(run.forward).values():
-                    if isinstance(kept, op.Keep):
-                        kept.forget()
+                run.train(mode)
         return self
 
 
@@ -126,6 +127,7 @@ class _Classes:
         self.technique = technique
         self.batch = load
         self.sources: dict[tuple[Any, ...], SiteSource] = {}
+        self.lonely: dict[tuple[Any, ...], SiteSource | None] = {}
         self.classes: dict[str, type[nn.Module]] = {}
 
     def source(self, placement: Placement, stacked: tuple[str, ...] = ()) -> SiteSource:
@@ -139,6 +141,18 @@ class _Classes:
                 title, placement.insertion, placement.effect, values, lacks=site.lacks, load=self.batch, stacked=stacked
             )
         return self.sources[key]
+
+    def alone(self, placement: Placement) -> SiteSource | None:
+        """The source for a placement where nothing else acts at its site, if that form is cheaper."""
+        site, insertion = placement.site, placement.insertion
+        values = numbers(site, self.technique.settings)
+        key = (id(insertion), site.slot, tuple(sorted(values.items())), site.lacks, "alone")
+        if key not in self.lonely:
+            title = class_name(self.technique.name, site.slot)
+            self.lonely[key] = alone_source(
+                title, insertion, placement.effect, values, lacks=site.lacks, load=self.batch
+            )
+        return self.lonely[key] if site.whole else None
 
     def load(self, source: SiteSource) -> type[nn.Module]:
         """The class of a source."""

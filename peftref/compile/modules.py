@@ -70,6 +70,8 @@ class Modules(nn.Module):
         site = placement.site
         for run in self.inserted()[name].at(site):
             run.siblings = self._siblings(model, site, run)
+            if run.alone is not None:
+                run.alone.siblings = run.siblings
         if site.kind == "core":
             if f"core {site.name}" not in self.taps:
                 self.taps[f"core {site.name}"] = CoreTap(model.get_submodule(site.path), site, self.runs)

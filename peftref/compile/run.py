@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peftref.compile.keep import Keep
 from peftref.compile.rows import put, take
 from peftref.host.site import Site
 
@@ -14,17 +15,40 @@ from peftref.host.site import Site
 class Run:
     """The module of a technique at a site, called with the quantities that it reads.
 
-    siblings: the sites of the same layer whose own quantities it reads, with their modules, by slot.
+    siblings: the sites of the same layer whose own quantities it reads, with their modules, by slot. alone: the run to take in
+    its place where nothing else acts at the site, and numbers are precise enough to add a small change to a weight.
     """
 
     def __init__(
-        self, forward: nn.Module, reads: tuple[str, ...], gives: tuple[str, ...], leaf: Tensor | None = None
+        self,
+        forward: nn.Module,
+        reads: tuple[str, ...],
+        gives: tuple[str, ...],
+        leaf: Tensor | None = None,
+        alone: Run | None = None,
     ) -> None:
         self.forward = forward
         self.reads = reads
         self.gives = gives
         self.leaf = leaf
+        self.alone = alone
         self.siblings: dict[str, tuple[Site, nn.Module]] = {}
+
+    def best(self, module: nn.Module) -> Run:
+        """The run to take at a module where nothing else acts."""
+        weight = module.weight
+        if self.alone is None or not isinstance(weight, nn.Parameter) or torch.is_autocast_enabled(weight.device.type):
+            return self
+        precise = weight.dtype in (torch.float32, torch.float64)
+        return self.alone if precise and self.leaf is not None and self.leaf.dtype == weight.dtype else self
+
+    def train(self, mode: bool) -> None:
+        """Sets training mode, and drops what was kept of the leaves."""
+        for run in (self, *([self.alone] if self.alone else [])):
+            run.forward.train(mode)
+            for kept in vars(run.forward).values():
+                if isinstance(kept, Keep):
+                    kept.forget()
 
     @property
     def replaces_map(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from peftref.analyse.alone import alone
 from peftref.compile.emit import Emitter
 from peftref.design.insertion import Insertion
 from peftref.lang.check import Effect
@@ -62,6 +63,34 @@ def site_source(
     )
 
 
+def alone_source(
+    title: str,
+    insertion: Insertion,
+    effect: Effect,
+    numbers: Mapping[str, int | float],
+    *,
+    lacks: frozenset[str] = frozenset(),
+    load: Load | None = None,
+) -> SiteSource | None:
+    """The class of an insertion where it acts alone on a whole linear map, if adding to the weight first is the cheaper form."""
+    found = alone(insertion, effect, lacks, numbers, _meter(insertion, effect.scope, numbers, load))
+    if found is None:
+        return None
+    return value_source(
+        f"{title}Alone", insertion, effect.scope, {"h": found}, numbers, labels=effect.labels, load=load
+    )
+
+
+def _meter(insertion: Insertion, scope: Scope, numbers: Mapping[str, int | float], load: Load | None) -> Meter:
+    learning = frozenset(
+        [name for name, leaf in insertion.leaves.items() if leaf.trainable]
+        + [name for name, entry in scope.entries.items() if entry.role == "quantity" and entry.kind.per != "none"]
+    )
+    base = load or Load()
+    sizes = {name: value for name, value in numbers.items() if isinstance(value, int)}
+    return Meter(scope, sizes, Load(base.tokens, base.length, learning))
+
+
 def value_source(
     title: str,
     insertion: Insertion,
@@ -76,13 +105,7 @@ def value_source(
     """The class that computes some values over the leaves of an insertion, each in its cheapest form."""
     leaves = insertion.leaves
     quantities = [name for name, entry in scope.entries.items() if entry.role == "quantity"]
-    learning = frozenset(
-        [name for name, leaf in leaves.items() if leaf.trainable]
-        + [name for name in quantities if scope.entries[name].kind.per != "none"]
-    )
-    base = load or Load()
-    sizes = {name: value for name, value in numbers.items() if isinstance(value, int)}
-    meter = Meter(scope, sizes, Load(base.tokens, base.length, learning))
+    meter = _meter(insertion, scope, numbers, load)
     decisions: list[Decision] = []
     better: dict[str, Expr] = {}
     for name, value in values.items():
@@ -91,7 +114,7 @@ def value_source(
     read = frozenset().union(*(names(value) for value in better.values()))
     used = [name for name in quantities if name in read] + sorted(name for name in read if "." in name)
     own = tuple(name for name in leaves if name in read)
-    tensors = {name: _read(leaves[name], sizes) for name in own}
+    tensors = {name: _read(leaves[name], meter.sizes) for name in own}
     tensors |= {name: name.replace(".", "_") for name in used}
     nodes = {node for value in better.values() for node in walk(value)}
     own_labels = {expr: label for expr, label in labels.items() if expr in nodes}

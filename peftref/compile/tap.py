@@ -56,7 +56,7 @@ class Tap:
         self.override.remove()
 
     def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        working = [(site, runs) for site in self.sites if (runs := self.active(site))]
+        working = self._lonely([(site, runs) for site in self.sites if (runs := self.active(site))])
         if not working:
             return original(*args, **kwargs)
         for site, runs in working:
@@ -71,10 +71,17 @@ class Tap:
                 result = self._output(site, runs, entering, result)
         return result
 
+    def _lonely(self, working: list[tuple[Site, list[Run]]]) -> list[tuple[Site, list[Run]]]:
+        """What works here, in the form for one technique alone where there is only one at a whole linear map."""
+        if len(working) != 1 or working[0][0].kind != "linear" or len(working[0][1]) != 1 or not working[0][0].whole:
+            return working
+        (site, (run,)) = working[0]
+        return [(site, [run.best(self.module)])]
+
     def _unread(self, working: list[tuple[Site, list[Run]]]) -> bool:
         """Whether the host's own output is wanted by nobody: one whole linear map, replaced by what does not read it."""
         outputs = [each for each in working if each[0].kind != "activation"]
-        if len(outputs) != 1 or outputs[0][0].kind != "linear" or outputs[0][0].ports["h"].rows is not None:
+        if len(outputs) != 1 or outputs[0][0].kind != "linear" or not outputs[0][0].whole:
             return False
         runs = outputs[0][1]
         return "h" not in runs[0].reads and not (self.combine() == "sum" and len(runs) > 1)

@@ -83,6 +83,11 @@ class Site:
         return ARCHITECTURE.slot(self.slot).kind
 
     @property
+    def whole(self) -> bool:
+        """Whether its output is all that its module gives, and no slice of a fused projection."""
+        return "h" not in self.ports or self.ports["h"].rows is None
+
+    @property
     def name(self) -> str:
         """A readable unique name: `decoder.3.attention.query`, or `encoder.embedding` where there is no layer."""
         return ".".join([self.stack, *([] if self.layer is None else [str(self.layer)]), self.slot])

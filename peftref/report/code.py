@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from peftref.compile.module_name import class_name
-from peftref.compile.site_source import site_source
+from peftref.compile.site_source import alone_source, site_source
 from peftref.design.placement import numbers, placements
 from peftref.design.technique import Technique
 from peftref.host.resolve import resolve
@@ -20,11 +20,12 @@ def code_of(technique: Technique, host: HostLike) -> str:
     texts: dict[str, list[str]] = {}
     for placement in placements(technique, there):
         site = placement.site
-        source = site_source(
-            class_name(technique.name, site.slot), placement.insertion, placement.effect,
-            numbers(site, technique.settings), lacks=site.lacks,
-        )  # fmt: skip
+        title, sizes = class_name(technique.name, site.slot), numbers(site, technique.settings)
+        source = site_source(title, placement.insertion, placement.effect, sizes, lacks=site.lacks)
         texts.setdefault(source.text, []).append(site.name)
+        alone = alone_source(title, placement.insertion, placement.effect, sizes, lacks=site.lacks)
+        if alone is not None and site.whole:
+            texts.setdefault(alone.text, []).append(f"{site.name} where nothing else acts")
     if not texts:
         return f"# {technique.name} adds no module: it trains parameters of the host itself\n"
     parts = []

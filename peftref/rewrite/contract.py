@@ -8,6 +8,7 @@ from itertools import combinations
 
 from peftref.lang import einsum
 from peftref.lang.expr import Call, Expr, Number, Text, call
+from peftref.lang.ops import TABLE
 from peftref.lang.parse import parse_expression
 from peftref.lang.scope import Scope
 from peftref.lang.size import Size
@@ -45,6 +46,8 @@ def contract(expr: Expr, meter: Meter) -> Expr:
     'B @ (2 * (A @ x))'
     """
     net = network(expr, meter.scope)
+    if len(net.operands) == 1 and net.scalars and net.operands[0].axes == net.axes:
+        return _scale(net.operands[0].expr, _product(net.scalars), meter)
     if not 1 < len(net.operands) <= MAX_OPERANDS:
         raise NotMultilinearError(f"{len(net.operands)} factors")
     best = _Search(net, meter).best()
@@ -160,12 +163,13 @@ def _scale(expr: Expr, scalar: Expr, meter: Meter) -> Expr:
 
 
 def _factors(expr: Expr) -> list[tuple[Path, Expr]]:
-    """The places that a factor of the whole may be moved to: the product itself, its operands, and theirs."""
+    """The places that a factor of the whole may be moved to: the value itself, the operands it is linear in, and theirs."""
     found: list[tuple[Path, Expr]] = [((), expr)]
-    if isinstance(expr, Call) and expr.op in ("matmul", "mul", "einsum"):
-        for i, arg in enumerate(expr.args):
-            if not isinstance(arg, Text):
-                found += [((i, *path), inner) for path, inner in _factors(arg)]
+    if isinstance(expr, Call):
+        operands = [i for i, arg in enumerate(expr.args) if not isinstance(arg, Text)]
+        for place, i in enumerate(operands):
+            if place in TABLE[expr.op].linear:
+                found += [((i, *path), inner) for path, inner in _factors(expr.args[i])]
     return found
 
 

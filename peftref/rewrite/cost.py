@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from peftref.lang.einsum import parse_pattern
 from peftref.lang.expr import Call, Expr, Name, Text
 from peftref.lang.ops import TABLE
 from peftref.lang.scope import Scope
@@ -38,6 +39,14 @@ class Cost:
             self.backward + other.backward,
             self.elements + other.elements,
             self.saved + other.saved,
+        )
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(
+            self.flops - other.flops,
+            self.backward - other.backward,
+            self.elements - other.elements,
+            self.saved - other.saved,
         )
 
     @property
@@ -130,13 +139,23 @@ class Meter:
             if len(axes) == len(self.shape(expr)):
                 return 0
             widest = max(self.times(arg) for arg in operands)
-            return 2 * prod(size.evaluate(self.sizes) for size in axes.values()) * widest * (len(operands) - 1)
+            met = [size.evaluate(self.sizes) for name, size in axes.items() if name not in _alone(expr.args[0].value)]
+            return 2 * prod(met) * widest * (len(operands) - 1)
         if expr.op == "attend":
             query, _, value = (self.shape(arg) for arg in operands)
             keys = self.load.length if self.scope.kind(operands[1]).per == "token" else self.shape(operands[1])[0]
             return 2 * (prod(query) + prod(query[:-1]) * value[-1]) * keys * times
         rule = TABLE[expr.op].flops
         return rule(tuple(self.shape(arg) for arg in operands), self.shape(expr)) * times if rule else 0
+
+
+def _alone(pattern: str) -> frozenset[str]:
+    """The axes that one operand of two has for itself and the result has not: summed over before the product, as torch does."""
+    parsed = parse_pattern(pattern)
+    if len(parsed.operands) != 2:
+        return frozenset()
+    first, second = ({name for axis in axes for name in axis} for axes in parsed.operands)
+    return frozenset((first ^ second) - {name for axis in parsed.result for name in axis})
 
 
 def _backward(expr: Call, flops: int, needing: Sequence[int]) -> int:

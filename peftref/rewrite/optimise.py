@@ -101,7 +101,7 @@ def _products(expr: Expr, meter: Meter, decisions: list[Decision]) -> Expr:
     """Every largest product brought into its cheapest order; a sum times a value is spread where that is cheaper."""
     if not isinstance(expr, Call):
         return expr
-    spread = _spread(expr)
+    spread = _spread(expr, meter)
     if spread is not None:
         trial: list[Decision] = []
         there = _products(spread, meter, trial)
@@ -145,15 +145,45 @@ def _inner(expr: Expr, meter: Meter, decisions: list[Decision]) -> Expr:
     return _products(expr, meter, decisions)
 
 
-def _spread(expr: Call) -> Expr | None:
-    """Law: (P + Q) @ x => P @ x + Q @ x."""
-    if expr.op != "matmul":
+def _spread(expr: Call, meter: Meter) -> Expr | None:
+    """Law: (P + Q) @ x => P @ x + Q @ x, wherever in the product the sum of matrices stands."""
+    if expr.op != "matmul" or meter.scope.kind(expr).per != "token":
         return None
     left, right = expr.args
-    terms = addends(left)
-    if len(terms) < 2:
-        return None
-    return total(tuple(_signed(term, right) for term in terms))
+    terms = addends(left) if len(addends(left)) > 1 or _sums(left, meter) != 1 else _over_terms(left, meter)
+    return total(tuple(_signed(term, right) for term in terms)) if len(terms) > 1 else None
+
+
+def _sums(factor: Expr, meter: Meter) -> int:
+    """How many factors of a product are sums of matrices."""
+    if not isinstance(factor, Call) or meter.scope.kind(factor).per != "none":
+        return 0
+    if factor.op in ("add", "sub"):
+        return int(len(meter.shape(factor)) == 2)
+    return sum(_sums(side, meter) for side in factor.args) if factor.op in ("mul", "matmul") else 0
+
+
+def _over_terms(factor: Expr, meter: Meter) -> tuple[Expr, ...]:
+    """A product of matrices as the terms of a sum, where one of its factors is a sum of matrices; else itself."""
+    if not isinstance(factor, Call) or meter.scope.kind(factor).per != "none":
+        return (factor,)
+    if factor.op in ("add", "sub") and len(meter.shape(factor)) == 2:
+        return addends(factor)
+    if factor.op in ("mul", "matmul"):
+        left, right = factor.args
+        for place, side in enumerate((left, right)):
+            terms = _over_terms(side, meter)
+            if len(terms) > 1:
+                return tuple(_placed(factor, place, term) for term in terms)
+    return (factor,)
+
+
+def _placed(product: Call, place: int, term: Expr) -> Expr:
+    """The product with one of its factors replaced; the sign of a negated factor is the product's."""
+    sign = isinstance(term, Call) and term.op == "neg"
+    inner = term.args[0] if sign and isinstance(term, Call) else term
+    args = (inner, product.args[1]) if place == 0 else (product.args[0], inner)
+    return negated(Call(product.op, args)) if sign else Call(product.op, args)
 
 
 def _signed(term: Expr, right: Expr) -> Expr:

@@ -137,7 +137,7 @@ def test_the_test_split_is_read_in_final_runs_only(small: Compare, tmp_path: Pat
 
 
 def test_measures_agree_with_what_is_derived(small: Compare, tmp_path: Path, tiny_host: Path) -> None:
-    result = small("lora:r=4", "prefix:tokens=4", "full", out=tmp_path, measured=True, seeds=1, lrs=[1e-3])
+    result = small("lora:r=4,dropout=0.1", "prefix:tokens=4", "full", out=tmp_path, measured=True, seeds=1, lrs=[1e-3])
     model = load_classifier(tiny_host, 2, 0).model
     measures = {label: record["measures"] for label, (record,) in result.finals.items()}
     for label, (record,) in result.finals.items():
@@ -149,7 +149,7 @@ def test_measures_agree_with_what_is_derived(small: Compare, tmp_path: Path, tin
         label: measures[label]["flops"]["forward_per_token"] - measures["full"]["flops"]["forward_per_token"]
         for label in measures
     }
-    assert more["lora"] == pytest.approx(cost(load("lora", r=4), model).forward)
+    assert more["lora"] == pytest.approx(cost(load("lora", r=4, dropout=0.1), model).forward)
     assert more["prefix"] == pytest.approx(cost(load("prefix", tokens=4), model).forward)
 
 

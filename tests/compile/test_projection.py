@@ -32,7 +32,7 @@ def projections(found) -> list[Projection]:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("family", ["llama", "bert", "gpt2", "phi3"])
 def test_query_and_value_share_one_product_and_change_no_number(family: str) -> None:
     model = build(family).double()
-    found = attached(model, "lora")
+    found = attached(model, "lora", batch=1, length=8)
     made = projections(found)
     assert [len(each.leaves) for each in made] == [2, 2]
     batch = inputs(model)

@@ -18,9 +18,9 @@ torch.set_num_threads(1)
 CAUSAL = ("llama", "gpt2", "gpt_neox", "phi3")
 
 
-def attached(model: PreTrainedModel, name: str) -> Attached:
-    """A technique whose leaves are no longer at their init."""
-    found = attach(model, load(name, **SMALL.get(name, {})), seed=1)
+def attached(model: PreTrainedModel, name: str, **given: int) -> Attached:
+    """A technique whose leaves are no longer at their init. given: batch and length to choose the forms for."""
+    found = attach(model, load(name, **SMALL.get(name, {})), seed=1, **given)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in found.parameters():

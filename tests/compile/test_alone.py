@@ -1,0 +1,88 @@
+"""A technique alone at a linear map: its change is added to the weight first, and nothing is computed differently."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from peftref.analyse.explain import explain
+from peftref.compile.attach import attach, set_active
+from peftref.compile.attached import Attached
+from peftref.compile.run import Run
+from peftref.design.load import load, techniques
+from peftref.problem import PeftrefError
+from tests.compile.hosts import build, inputs
+from tests.small import small
+
+DENSE = ["bat", "c3a", "fourierft", "glora", "lora", "shira", "waveft"]
+
+
+def alone(found: Attached) -> list[Run]:
+    return [run for runs in found.module.runs.values() for run in runs if run.alone is not None]
+
+
+def moved(model, name: str, under: str = "default") -> Attached:  # type: ignore[no-untyped-def]
+    found = attach(model, small(load(name)), under)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator).to(parameter.dtype))
+    return found
+
+
+def test_the_dense_ones_have_the_form() -> None:
+    for name in DENSE:
+        assert alone(moved(build("bert"), name)), name
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", [each.name for each in techniques()])
+def test_outputs_and_gradients_are_those_of_the_other_form(name: str, family: str) -> None:
+    model = build(family).double()
+    try:
+        found = moved(model, name)
+    except PeftrefError:
+        pytest.skip("not for this host")
+    runs = alone(found)
+    if not runs:
+        pytest.skip("has no such form here")
+    results = []
+    for _ in range(2):
+        model.zero_grad(set_to_none=True)
+        out = model(**inputs(model))[0]
+        out.square().sum().backward()
+        results.append([out.detach(), *(p.grad.clone() for p in found.parameters() if p.grad is not None)])
+        for run in runs:
+            run.alone = None
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+def test_it_is_taken_only_alone_and_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("llama")
+    first, second = moved(model, "shira", "first"), moved(model, "shira", "second")
+    taken: list[int] = []
+    for run in alone(first) + alone(second):
+        assert run.alone is not None
+        run.alone.forward.register_forward_hook(lambda *_: taken.append(1))
+    batch = inputs(model)
+    both_alone = {}
+    for name in ("first", "second"):
+        set_active(model, name)
+        both_alone[name] = model(**batch)[0]
+        assert taken
+        taken.clear()
+    set_active(model, ["first", "second"])
+    model(**batch)
+    set_active(model, ["first"])
+    with torch.autocast("cpu", torch.bfloat16):
+        model(**batch)
+    model.to(torch.bfloat16)
+    model(**batch)
+    assert not taken
+
+
+def test_explain_says_so() -> None:
+    steps = explain("shira", "bert-base").parts[0].steps
+    assert [law for step in steps for law in step.laws] == ["add the change to the weight, one product in place of two"]
+    assert explain("shira", "bert-base").costs.forward == 0

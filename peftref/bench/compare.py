@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from peftref.bench.attached import Attach
-from peftref.bench.entries import Budget, entries, wanted_techniques
+from peftref.bench.entries import Budget, Wanted, entries, wanted_techniques
 from peftref.bench.machine import pick_device, pin_threads
 from peftref.bench.measure import Gauge
 from peftref.bench.offline.grammar import task_rows
@@ -19,7 +19,8 @@ from peftref.bench.run import Workbench, execute
 from peftref.bench.store import Store
 from peftref.bench.timing import Batch
 from peftref.compile.attach import attach
-from peftref.design.technique import Technique
+from peftref.design.opaque import Opaque
+from peftref.exchange.opaque import attach_opaque, count_opaque
 from peftref.host.host import Host
 from peftref.host.presets import preset_names
 from peftref.host.resolve import read_config, resolve
@@ -55,7 +56,7 @@ class Result:
 
 
 def compare(
-    techniques: Sequence[str | Technique] = FOUNDING,
+    techniques: Sequence[str | Wanted] = FOUNDING,
     *,
     host: Any = None,
     task: str | Task | None = None,
@@ -87,7 +88,7 @@ def compare(
         source = _host(host, bar)
         classifier, tokenizer = _classifier(source, rows)
         there = resolve(classifier.model)
-        entrants = entries(chosen, there, budget)
+        entrants = entries(chosen, there, budget, lambda each: count_opaque(classifier.model, each))
         study = Study(
             techniques=tuple(entry for entry, _ in entrants.values()),
             host=_host_facts(source, there, classifier),
@@ -124,7 +125,7 @@ def compare(
 
 
 def _technique(
-    study: Study, entry: Entry, technique: Technique, bench: Workbench, store: Store, bar: Progress
+    study: Study, entry: Entry, technique: Wanted, bench: Workbench, store: Store, bar: Progress
 ) -> tuple[dict[str, Any], ...]:
     """All runs of one technique: the learning rates on the first seed, then every seed at the best of them."""
     tuning: list[dict[str, Any]] = []
@@ -139,7 +140,7 @@ def _technique(
     return tuple(_run(run, entry, technique, bench, store, bar) for run in study.final(entry, lr))
 
 
-def _run(run: Run, entry: Entry, technique: Technique, bench: Workbench, store: Store, bar: Progress) -> dict[str, Any]:
+def _run(run: Run, entry: Entry, technique: Wanted, bench: Workbench, store: Store, bar: Progress) -> dict[str, Any]:
     known = store.read(run.id)
     if known is not None and known["status"] != "failed":
         bar.skip(run.steps)
@@ -151,8 +152,8 @@ def _run(run: Run, entry: Entry, technique: Technique, bench: Workbench, store: 
 
 
 def _asked(
-    techniques: Sequence[str | Technique], host: Any, task: str | Task | None, data: str | Path | None
-) -> tuple[list[Technique], Task]:
+    techniques: Sequence[str | Wanted], host: Any, task: str | Task | None, data: str | Path | None
+) -> tuple[list[Wanted], Task]:
     """The techniques and the task that are asked for; every problem with either in one error."""
     chosen, problems = wanted_techniques(techniques)
     if host is None and data is not None:
@@ -261,6 +262,8 @@ def _attaching(batch: int, length: int) -> Attach:
     """Attaching in the form that is cheapest for the study's batches."""
 
     def attaching(model: Any, technique: Any, *, seed: int = 0) -> Any:
+        if isinstance(technique, Opaque):
+            return attach_opaque(model, technique, seed=seed)
         return attach(model, technique, seed=seed, batch=batch, length=length)
 
     return attaching

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from peftref.analyse.count import count
 from peftref.bench.budget import fit_budget, parse_budget
 from peftref.bench.plan import Entry, digest
-from peftref.design.given import given
+from peftref.design.given import entrant
+from peftref.design.opaque import MARK, Opaque
 from peftref.design.technique import Technique
 from peftref.host.host import Host
 from peftref.problem import PeftrefError, Problem
@@ -15,44 +16,75 @@ from peftref.problem import PeftrefError, Problem
 Budget = str | int | float | None
 
 
-def wanted_techniques(wanted: Sequence[str | Technique]) -> tuple[list[Technique], list[Problem]]:
-    """The techniques of names such as `lora` or `lora:r=4,alpha=8`, and every problem with them."""
-    found: list[Technique] = []
+Wanted = Technique | Opaque
+
+
+def wanted_techniques(wanted: Sequence[str | Wanted]) -> tuple[list[Wanted], list[Problem]]:
+    """The techniques of names such as `lora`, `lora:r=4,alpha=8` or `peft:xlora`, and every problem with them."""
+    found: list[Wanted] = []
     problems: list[Problem] = []
     if not wanted:
         problems.append(Problem("nothing-to-compare", "no technique is given", hint="peftref list names them all"))
     for each in wanted:
         try:
-            found.append(each if isinstance(each, Technique) else given(each))
+            found.append(entrant(each) if isinstance(each, str) else each)
         except PeftrefError as error:
             problems += error.problems
     return found, problems
 
 
-def entries(chosen: Iterable[Technique], host: Host, budget: Budget) -> dict[str, tuple[Entry, Technique]]:
-    """What takes part in a study, by label; one that stands there twice gets a number.
+def entries(
+    chosen: Iterable[Wanted], host: Host, budget: Budget, trained: Callable[[Opaque], int]
+) -> dict[str, tuple[Entry, Wanted]]:
+    """What takes part in a study, by label; one that stands there twice gets a number, an opaque one has its mark in front.
+
+    trained: how many parameters an opaque technique trains, of which no formula is known.
 
     Raises PeftrefError `bad-budget`, and the problems of all techniques that cannot stand on the host.
     """
     target = None if budget is None else parse_budget(budget, host.parameters)
-    found: dict[str, tuple[Entry, Technique]] = {}
+    found: dict[str, tuple[Entry, Wanted]] = {}
     problems: list[Problem] = []
     for each in chosen:
         try:
+            if isinstance(each, Opaque):
+                label = _label(f"{MARK}{each.name}", found)
+                found[label] = (_opaque_entry(each, label, host, trained(each), target is not None), each)
+                continue
             technique, note = each, None
             if target is not None:
                 fit = fit_budget(
                     each, each.budget_setting(), target, _resized(each), lambda one: count(one, host).trained
                 )
                 technique, note = fit.technique, fit.note
-            same = sum(entry.name == technique.name for entry, _ in found.values())
-            label = technique.name if not same else f"{technique.name} ({same + 1})"
+            label = _label(technique.name, found)
             found[label] = (_entry(technique, label, host, note), technique)
         except PeftrefError as error:
             problems += error.problems
     if problems:
         raise PeftrefError(problems)
     return found
+
+
+def _label(name: str, found: Iterable[str]) -> str:
+    same = sum(label.partition(" (")[0] == name for label in found)
+    return name if not same else f"{name} ({same + 1})"
+
+
+def _opaque_entry(technique: Opaque, label: str, host: Host, trained: int, sized: bool) -> Entry:
+    return Entry(
+        label=label,
+        name=label,
+        title=f"{technique.title} (of {technique.library})",
+        settings={name: value for name, value in technique.config.items() if isinstance(value, int | float | str)},
+        definition=digest(technique.model_dump(mode="json", exclude={"title", "about", "source", "note"})),
+        trained=trained,
+        stored=trained,
+        inference=trained,
+        formula="opaque",
+        share=trained / host.parameters,
+        budget="opaque: no budget can size it" if sized else None,
+    )
 
 
 def _entry(technique: Technique, label: str, host: Host, note: str | None) -> Entry:

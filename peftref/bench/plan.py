@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from peftref.host.architecture import Frozen
 
-NUMERIC_VERSION = 2
+NUMERIC_VERSION = 3
 """Raised whenever the same run would give other numbers, so that old records are not taken for new ones."""
 
 

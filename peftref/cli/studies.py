@@ -52,9 +52,9 @@ def compare(
     """Train techniques on a host for a task, evaluate and measure them, and write a report; the same command again goes on."""
     from peftref.bench.compare import FOUNDING, LRS
     from peftref.bench.compare import compare as compared
-    from peftref.design.given import given, rates
+    from peftref.design.given import entrant, rates
 
-    chosen = [given(name, settings or ()) for name in names or FOUNDING]
+    chosen = [entrant(name, settings or ()) for name in names or FOUNDING]
     with interruptible():
         result = compared(
             chosen,

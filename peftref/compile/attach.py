@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from peftref.compile.attached import Attached
+from peftref.compile.decompose import Decompositions
 from peftref.compile.module import Inserted, initialise
 from peftref.compile.modules import CONTAINER, Combine, Modules, container
 from peftref.compile.run import quantity
@@ -16,6 +17,7 @@ from peftref.compile.tuned import Tuned, tuned_names
 from peftref.design.inits import INITS
 from peftref.design.placement import Copy, placements
 from peftref.design.technique import Technique
+from peftref.host.host import Host
 from peftref.host.resolve import resolve
 from peftref.host.site import Site
 from peftref.problem import PeftrefError, fail, nearest
@@ -33,11 +35,13 @@ def attach(
     seed: int = 0,
     batch: int = 8,
     length: int = 64,
+    host: Host | None = None,
 ) -> Attached:
     """Attaches a technique to a host in place, freezes the host, and makes it the only active one.
 
     The host's own parameters get a gradient only where the technique trains them (`tune`). seed: of the leaves' random inits.
     batch, length: samples and tokens of each for which the cheapest form is chosen; every form computes the same at any other.
+    host: where its slots are, for a model that is no transformer that can be followed; found where it is not given.
     Raises PeftrefError `name-taken`, and whatever keeps the technique from standing on this host; the host is then untouched.
 
     >>> from transformers import LlamaConfig, LlamaModel
@@ -49,7 +53,7 @@ def attach(
     >>> attached.detach()
     """
     known = model._modules.get(CONTAINER)
-    modules = known if isinstance(known, Modules) else Modules(resolve(model))
+    modules = known if isinstance(known, Modules) else Modules(host or resolve(model))
     if not name.isidentifier() or hasattr(nn.Module, name):
         raise fail("name-taken", f"{name!r} is no name for an attached technique", hint="letters, digits and _")
     if name in modules._modules:
@@ -114,16 +118,17 @@ def put_leaves(attached: Attached, values: Mapping[str, Tensor]) -> None:
 
 def _initialise(model: nn.Module, inserted: Inserted, seed: int) -> None:
     first = next(model.parameters())
+    made = Decompositions()
     for copy in sorted(inserted.copies, key=lambda copy: bool(_leaves(copy, inserted))):
-        _begin(model, inserted, copy, seed)
+        _begin(model, inserted, copy, seed, made)
     inserted.to(device=first.device, dtype=first.dtype if first.is_floating_point() else torch.float32)
 
 
-def _begin(model: nn.Module, inserted: Inserted, copy: Copy, seed: int) -> None:
+def _begin(model: nn.Module, inserted: Inserted, copy: Copy, seed: int, made: Decompositions | None = None) -> None:
     site = copy.sites[0]
     module = model.get_submodule(site.path)
     given = _quantities(site, module, copy.leaf.init_args) | _leaves(copy, inserted)
-    initialise(inserted.leaf(copy.name), copy, inserted.technique.settings, given, seed)
+    initialise(inserted.leaf(copy.name), copy, inserted.technique.settings, given, seed, made)
 
 
 def _leaves(copy: Copy, inserted: Inserted) -> dict[str, Tensor]:

@@ -105,6 +105,16 @@ def _circulant(column: Array) -> Array:
     return np.stack([np.roll(column, i) for i in range(len(column))], axis=1)
 
 
+def _correlate(columns: Array, vector: Array) -> Array:
+    _, _, b = columns.shape
+    parts = vector.reshape(-1, b)
+    return np.concatenate([sum(_circulant(w).T @ x for w, x in zip(row, parts, strict=True)) for row in columns])
+
+
+def _fourier(values: Array, at: Array, vector: Array, n: int) -> Array:
+    return np.asarray(np.fft.ifft2(_scatter(values, at, n, len(vector))).real @ vector)
+
+
 def _scatter(values: Array, at: Array, n: int, m: int = 0) -> Array:
     result = np.zeros((n * m if m else n, *values.shape[1:]))
     for value, place in zip(values, at, strict=True):
@@ -191,6 +201,8 @@ DEFINITIONS: Mapping[str, Callable[..., Any]] = {
     "butterfly": _butterfly,
     "wy": _wy,
     "circulant": _circulant,
+    "correlate": _correlate,
+    "fourier": _fourier,
     "scatter": _scatter,
     "tile": lambda value, n: np.stack([value] * n),
     "gather": lambda values, at: values[np.asarray(at, dtype=int)],

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from peftref.compile.flow import Context
+from peftref.compile.fourier import correlate as correlate
+from peftref.compile.fourier import fourier as fourier
 from peftref.compile.keep import Keep as Keep
 from peftref.problem import fail
 

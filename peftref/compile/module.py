@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peftref.compile import functions as op
+from peftref.compile.decompose import Decompositions
 from peftref.compile.flow import Context, Flow
 from peftref.compile.module_name import class_name
 from peftref.compile.projection import Projection
@@ -191,14 +192,23 @@ def load_class(source: SiteSource) -> type[nn.Module]:
 
 @torch.no_grad()
 def initialise(
-    parameter: Tensor, copy: Copy, settings: Mapping[str, object], host: Mapping[str, Tensor], seed: int
+    parameter: Tensor,
+    copy: Copy,
+    settings: Mapping[str, object],
+    host: Mapping[str, Tensor],
+    seed: int,
+    made: Decompositions | None = None,
 ) -> None:
-    """Fills a leaf by its init, from a generator of its own, so that values depend on seed and name only, not on the order."""
+    """Fills a leaf by its init, from a generator of its own, so that values depend on seed and name only, not on the order.
+
+    made: decompositions of the host's weights, which leaves that begin together share.
+    """
     row = INITS[copy.leaf.init]
     values = dict(copy.leaf.init_args)
     holes = {name: _hole(value, settings) for name, value in values.items()}
     space: dict[str, Any] = {"torch": torch, "nn": nn, "math": math, "t": torch.empty(copy.shape, dtype=_dtype(copy))}
-    space |= {f"host_{name.replace('.', '_')}": tensor.detach().cpu() for name, tensor in host.items()}
+    space |= {f"host_{name.replace('.', '_')}": tensor.detach() for name, tensor in host.items()}
+    space["svd"] = (made or Decompositions()).svd
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed((seed << 32) + zlib.crc32(copy.name.encode()))
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from peftref.design.fields import Setting
 from peftref.design.load import load
+from peftref.design.opaque import MARK, Opaque, opaque
 from peftref.design.technique import Technique
 from peftref.problem import PeftrefError, Problem, fail
 
@@ -13,14 +14,32 @@ from peftref.problem import PeftrefError, Problem, fail
 def given(text: str, settings: Iterable[str] = ()) -> Technique:
     """A technique with settings behind a colon, and those of `settings` that it has.
 
-    Raises PeftrefError: what `load` raises, `bad-setting` for what is no setting.
+    Raises PeftrefError: what `load` raises, `bad-setting` for what is no setting, `opaque` for a technique that can only be run.
 
     >>> dict(given("lora:r=4", ["alpha=8"]).settings)
     {'r': 4, 'alpha': 8, 'dropout': 0.0}
     """
-    name, colon, rest = text.partition(":")
+    found = entrant(text, settings)
+    if isinstance(found, Opaque):
+        why = f"{text} is opaque: {found.library} makes it, and nothing can be derived of it"
+        raise fail("opaque", why, hint="compare runs it beside the others")
+    return found
+
+
+def entrant(text: str, settings: Iterable[str] = ()) -> Technique | Opaque:
+    """What may be run beside others: a technique, or an opaque one behind its mark (`peft:xlora`, `peft:LORA:r=4`).
+
+    Raises PeftrefError as `given` does, and what `opaque` raises.
+
+    >>> entrant("peft:LORA:r=4").type
+    'LORA'
+    """
+    mark = MARK if text.startswith(MARK) else ""
+    name, colon, rest = text.removeprefix(mark).partition(":")
     own = dict(setting(part) for part in rest.split(",") if part) if colon and rest[:1] not in ("/", "\\") else {}
     more = dict(setting(part) for part in settings)
+    if mark:
+        return opaque(name if own else text, {**more, **own})
     return load(name if own else text, **{**more, **own})
 
 

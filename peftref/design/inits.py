@@ -71,7 +71,7 @@ def _leaf(name: str, about: str) -> Parameter:
 
 _GAIN = _number("gain", "factor on the standard deviation", 1.0)
 _POWER = _number("power", "of the singular values that scale the vectors: 0.5 shares them between left and right", 0.0)
-_SVD = "torch.linalg.svd({of}.float(), full_matrices=False)"
+_SVD = "svd({of})"
 
 INITS: Mapping[str, Init] = {
     row.name: row
@@ -208,7 +208,7 @@ INITS: Mapping[str, Init] = {
         Init(
             "svd_values_last",
             "the last singular values of a weight",
-            "{t}.copy_(torch.linalg.svdvals({of}.float())[-{t}.shape[0] :])",
+            "{t}.copy_(svd({of})[1][-{t}.shape[0] :])",
             (_weight("the weight"),),
             axes=1,
             positive=True,
@@ -237,7 +237,7 @@ INITS: Mapping[str, Init] = {
         Init(
             "svd_values",
             "the first singular values of a weight",
-            "{t}.copy_(torch.linalg.svdvals({of}.float())[: {t}.shape[0]])",
+            "{t}.copy_(svd({of})[1][: {t}.shape[0]])",
             (_weight("the weight"),),
             axes=1,
             positive=True,

@@ -223,6 +223,27 @@ def circulant(kinds: tuple[Kind, ...]) -> Kind:
     return Kind((*kind.dims, kind.dims[-1]), kind.per)
 
 
+def correlate(kinds: tuple[Kind, ...]) -> Kind:
+    """Columns [m, n, b] and a vector [n b] give [m b]."""
+    columns, vector = kinds
+    if len(columns.dims) != 3 or columns.per != "none":
+        raise KindError(f"correlate needs columns [m, n, b], and this is {columns.show()}")
+    m, n, b = columns.dims
+    if vector.dims != (n * b,):
+        raise KindError(f"correlate of {columns.show()} acts on {(n * b).show()} numbers, not on {vector.show()}")
+    return Kind((m * b,), vector.per)
+
+
+def fourier(kinds: tuple[Kind, ...], sizes: Mapping[str, Size]) -> Kind:
+    """Values [k], positions [k] and a vector [m] give [n]."""
+    values, at, vector = kinds
+    if len(values.dims) != 1 or values.dims != at.dims or len(vector.dims) != 1:
+        raise KindError(
+            f"fourier needs values and positions [k] and a vector, not {values.show()}, {at.show()} and {vector.show()}"
+        )
+    return Kind((sizes["n"],), vector.per)
+
+
 def scatter(kinds: tuple[Kind, ...], sizes: Mapping[str, Size]) -> Kind:
     """Values [k, ...] at positions [k] give [n, ...]; with m, numbers [k] at the positions of a matrix give [n, m]."""
     values, at = kinds

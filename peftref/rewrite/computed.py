@@ -16,7 +16,7 @@ def computed(effect: Effect, lacks: frozenset[str], numbers: Mapping[str, object
     numbers: sizes and settings.
     """
     if effect.kind == "linear":
-        values = {"h": output(effect.values)} if effect.values else {}
+        values = {"h": output(effect.values, bias="b" not in lacks)} if effect.values else {}
     else:
         values = {name: value for name, value in effect.values.items() if name not in lacks}
     return {name: without_dropout(value, numbers) for name, value in values.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from peftref.lang.einsum import parse_pattern
@@ -113,8 +113,9 @@ class Meter:
             return Cost()
         seen.add(expr)
         total = Cost()
+        inside = replace(self, load=replace(self.load, learning=frozenset())) if expr.op == "stop_gradient" else self
         for arg in expr.args:
-            total += self._cost(arg, seen, kept)
+            total += inside._cost(arg, seen, kept)
         kind = self.scope.kind(expr)
         if not kind.dims and kind.per == "none":
             return total

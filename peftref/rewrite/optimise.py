@@ -9,6 +9,7 @@ from peftref.rewrite.contract import contract
 from peftref.rewrite.cost import Cost, Meter
 from peftref.rewrite.network import NotMultilinearError
 from peftref.rewrite.output import addends, negated, total
+from peftref.rewrite.pulled import inward, pulled
 from peftref.rewrite.structured import applied
 
 
@@ -38,15 +39,28 @@ def optimise(expr: Expr, meter: Meter) -> tuple[Expr, tuple[Decision, ...]]:
     'h + B @ (A @ x)'
     """
     simple = simplify(expr)
-    plain = _best(simple, meter)
-    without = applied(simple, meter.scope)
-    if without == simple:
-        return plain
-    better, decisions = _best(without, meter)
-    if meter.cost(better).score >= meter.cost(plain[0]).score:
-        return plain
-    law = Decision(simple, without, meter.cost(simple), meter.cost(without), ("apply rotations without forming them",))
-    return better, (law, *decisions)
+    found = [(form, words, *_best(form, meter)) for form, words in _forms(simple, meter).items()]
+    form, words, better, decisions = min(found, key=lambda one: meter.cost(one[2]).score)
+    if form == simple:
+        return better, decisions
+    return better, (Decision(simple, form, meter.cost(simple), meter.cost(form), words), *decisions)
+
+
+def _forms(simple: Expr, meter: Meter) -> dict[Expr, tuple[str, ...]]:
+    """The forms of a whole expression, each with the laws that make it; of equally good ones the first is to be taken."""
+    takes, applies, stops = (
+        "take factors of rows out",
+        "apply a structured matrix without forming it",
+        "stop gradients early",
+    )
+    outside = pulled(simple, meter.scope)
+    early = inward(outside, meter.load.learning)
+    forms: dict[Expr, tuple[str, ...]] = {} if inward(simple, meter.load.learning) != simple else {simple: ()}
+    forms.setdefault(early, (takes, stops) if early != outside else (takes,))
+    forms.setdefault(applied(simple, meter.scope), (applies,))
+    forms.setdefault(applied(outside, meter.scope), (takes, applies))
+    forms.setdefault(simple, ())
+    return forms
 
 
 def _best(simple: Expr, meter: Meter) -> tuple[Expr, tuple[Decision, ...]]:
@@ -130,16 +144,21 @@ def _contracted(expr: Call, meter: Meter, decisions: list[Decision]) -> Expr:
 
 def _inner(expr: Expr, meter: Meter, decisions: list[Decision]) -> Expr:
     """Below a product that has its order: only what is no product itself is looked at again."""
-    if isinstance(expr, Call) and expr.op in (
-        "matmul",
-        "mul",
-        "einsum",
-        "transpose",
-        "kron",
-        "sum",
-        "diag",
-        "block_diag",
-        "neg",
+    if (
+        isinstance(expr, Call)
+        and expr.op
+        in (
+            "matmul",
+            "mul",
+            "einsum",
+            "transpose",
+            "kron",
+            "sum",
+            "diag",
+            "block_diag",
+            "neg",
+        )
+        and (_spread(expr, meter) is None)
     ):
         return rebuild(expr, lambda child: _inner(child, meter, decisions))
     return _products(expr, meter, decisions)

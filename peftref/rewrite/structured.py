@@ -1,12 +1,14 @@
-"""Structured orthogonal matrices applied to what they meet, and never formed.
+"""Structured matrices applied to what they meet, and never formed.
 
 Laws: `householder(U) @ v => v - U.T @ (wy(U) @ (U @ v))`, `M @ householder(U) => M - ((M @ U.T) @ wy(U)) @ U`, the same
-transposed, and `butterfly(Q) @ v => butterfly(Q, v)` for a value v per token.
+transposed, and for a value v per token `butterfly(Q) @ v => butterfly(Q, v)`, blocks of `circulant(w).T` times v =>
+`correlate(w, v)`, `ifft2(scatter(c, at, n=n, m=m)) @ v => fourier(c, at, v, n=n)`.
 """
 
 from __future__ import annotations
 
-from peftref.lang.expr import Call, Expr, Number, call, rebuild
+from peftref.lang import einsum
+from peftref.lang.expr import Call, Expr, Number, Text, call, rebuild
 from peftref.lang.scope import Scope
 
 
@@ -35,9 +37,23 @@ def _left(matrix: Expr, value: Expr, scope: Scope) -> Expr | None:
         case Call("householder", (rows,)):
             core = _turned(call("wy", rows)) if back else call("wy", rows)
             return call("sub", value, call("matmul", _turned(rows), call("matmul", core, call("matmul", rows, value))))
+        case Call("einsum", (Text(text), Call("transpose", (Call("circulant", (columns,)),)))) if not back and _blocked(
+            text
+        ):
+            return call("correlate", columns, value) if len(scope.kind(value).dims) == 1 else None
+        case Call("ifft2", (Call("scatter", (values, at), options),)) if not back and len(scope.kind(value).dims) == 1:
+            return Call("fourier", (values, at, value), tuple(each for each in options if each[0] == "n"))
         case Call("butterfly", (blocks,)) if len(scope.kind(value).dims) == 1:
             return Call("butterfly", (blocks, value), (("back", Number(1)),) if back else ())
     return None
+
+
+def _blocked(text: str) -> bool:
+    """Whether a pattern puts a grid of matrices [m, n, a, b] together as one [m a, n b]."""
+    match einsum.parse_pattern(text).operands:
+        case (((m,), (n,), (a,), (b,)),):
+            return einsum.parse_pattern(text).result == ((m, a), (n, b))
+    return False
 
 
 def _right(value: Expr, matrix: Expr) -> Expr | None:

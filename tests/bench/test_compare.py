@@ -188,3 +188,13 @@ def test_ctrl_c_keeps_what_is_finished(tiny_host: Path, small_data: Path, tmp_pa
     assert "Traceback" not in said
     assert "again" in said
     assert not list((tmp_path / "study" / "runs").glob("*.tmp"))
+
+
+def test_what_peft_makes_runs_beside_and_is_marked(small: Compare, tmp_path: Path) -> None:
+    result = small("lora:r=2", "peft:LORA:r=2,lora_alpha=16", out=tmp_path, measured=True, seeds=1, lrs=[1e-3])
+    ours, theirs = (result.finals[label][0] for label in ("lora", "peft:LORA".lower()))
+    assert theirs["technique"]["trained"] == ours["technique"]["trained"]
+    assert theirs["technique"]["formula"] == "opaque"
+    assert theirs["notes"] == []
+    assert theirs["measures"]["inference"]["merged"] is not None
+    assert "peft:lora" in {row["technique"] for row in comparison(read_findings(tmp_path)).rows}

@@ -67,7 +67,7 @@ EXAMPLE_LEAVES = {
     for name, shape in {
         "A": "r,d_model", "B": "d_model,r", "D": "r,d_model", "S": "n,r,r", "T": "n,r,r", "l": "d_model",
         "beta": "d_model", "Q": "r,r", "P": "tokens,d_model", "z": "d_model", "u": "r * (r - 1) / 2", "K": "2,2,r,r",
-        "at": "d_model",
+        "at": "d_model", "M": "2,n,d_model / n",
     }.items()
 }  # fmt: skip
 

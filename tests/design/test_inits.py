@@ -9,6 +9,7 @@ import torch
 from pydantic_core import PydanticCustomError
 from torch import nn
 
+from peftref.compile.decompose import Decompositions
 from peftref.design.init_call import InitCall, parse_init
 from peftref.design.inits import INITS
 
@@ -26,7 +27,17 @@ def start(init: object, *shape: int, **settings: float) -> torch.Tensor:
     tensor = torch.full(shape, -1) if call.row.whole else torch.full(shape, torch.nan)
     sources = {"W": "W", "E": "E", "P": "P", "Z": "Z", **{name: repr(value) for name, value in settings.items()}}
     source = call.source("tensor", sources)
-    names = {"torch": torch, "nn": nn, "math": math, "tensor": tensor, "W": W, "E": E, "P": P, "Z": Z}
+    names = {
+        "torch": torch,
+        "nn": nn,
+        "math": math,
+        "tensor": tensor,
+        "W": W,
+        "E": E,
+        "P": P,
+        "Z": Z,
+        "svd": Decompositions().svd,
+    }
     torch.manual_seed(0)
     with torch.no_grad():
         exec(source, names)  # the text is the table's own
@@ -63,7 +74,8 @@ def test_every_row_runs_and_says_what_is_certain(name: str) -> None:
     with torch.no_grad():
         exec(
             call.source("t", {"W": "W", "E": "E", "P": "P", "Z": "Z"}),
-            {"torch": torch, "nn": nn, "math": math, "t": torch.empty_like(tensor), "W": W, "E": E, "P": P, "Z": Z},
+            {"torch": torch, "nn": nn, "math": math, "t": torch.empty_like(tensor), "W": W, "E": E, "P": P, "Z": Z}
+            | {"svd": Decompositions().svd},
         )
     assert torch.equal(before, torch.random.get_rng_state()) is not row.random
     assert tensor.is_floating_point() is not row.whole

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 import peftref.rewrite
 from peftref.compile.oracle import Array, Oracle
-from peftref.lang.expr import Call, Expr, Name
+from peftref.lang.expr import Call, Expr, Name, walk
 from peftref.lang.parse import parse_expression
 from peftref.lang.scope import Leaf, Scope, scope_at
 from peftref.lang.show import show
@@ -125,22 +125,42 @@ def test_a_factor_moves_only_along_the_product_that_it_scales() -> None:
     np.testing.assert_allclose(Oracle(where, values).evaluate(better), Oracle(where, values).evaluate(expr), atol=1e-9)
 
 
-ROTATIONS = {
+STRUCTURED = {
     "W @ (householder(A) @ x)": leaves(A="r,d_in"),
     "W @ (householder(A).T @ x) + b": leaves(A="r,d_in"),
     "W @ householder(Q.T) @ x": leaves(Q="d_in,r"),
     "householder(Q.T) @ h": leaves(Q="d_out,r"),
     "W @ (butterfly(K) @ x)": leaves(K="2,2,d_in / 2,d_in / 2"),
     "W @ (butterfly(K).T @ x)": leaves(K="2,2,d_in / 2,d_in / 2"),
+    'x + einsum("m n i j -> (m i) (n j)", circulant(w).T) / d_in @ x': leaves(w="2,2,d_in / 2"),
+    "h + 3 * ifft2(scatter(c, at, n=d_out, m=d_in)) @ x": leaves(c="r", at="r"),
 }
 
 
-@pytest.mark.parametrize(("text", "declared"), list(ROTATIONS.items()))
-def test_rotations_are_applied_and_never_formed(text: str, declared: dict[str, Leaf]) -> None:
+@pytest.mark.parametrize(("text", "declared"), list(STRUCTURED.items()))
+def test_structured_matrices_are_applied_and_never_formed(text: str, declared: dict[str, Leaf]) -> None:
     where = scope_at("attention.query", declared, {"r": 8, "n": 4})
     naive = parse_expression(text)
     better, decisions = optimise(naive, Meter(where, BIG, Load(512, 64, frozenset([*declared, "x"]))))
     small = {"d_in": 8, "d_out": 8, "r": 3, "n": 4}
     assert_same_value(naive, better, where, random_values(where, small, {"r": 3, "n": 4}))
-    assert any("rotations" in law for decision in decisions for law in decision.laws)
-    assert "householder" not in show(better)
+    assert any("structured" in law for decision in decisions for law in decision.laws)
+    assert not {"householder", "circulant", "ifft2"} & {node.op for node in walk(better) if isinstance(node, Call)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(m * (W + 2 * B @ A) / stop_gradient(norm_rows(W + 2 * B @ A))) @ x",
+        "(-m * W) @ x",
+        "(2 * (W + B @ A) / m) @ x",
+        "(m * (W - B @ A) * 3) @ x + b",
+    ],
+)
+def test_factors_of_rows_are_taken_out(text: str) -> None:
+    where = scope_at("attention.query", leaves(m="d_out", A="r,d_in", B="d_out,r"), {"r": 8})
+    naive, meter = parse_expression(text), Meter(where, BIG, Load(512, 64, frozenset("mABx")))
+    better, _ = optimise(naive, meter)
+    assert_same_value(naive, better, where, random_values(where, {"d_in": 8, "d_out": 6, "r": 3}, {"r": 3}))
+    assert meter.cost(better).flops < 1.1 * meter.cost(parse_expression("W @ x")).flops
+    assert meter.cost(better).backward < 1.1 * meter.cost(parse_expression("W @ x")).flops

@@ -1,0 +1,116 @@
+"""Where techniques are measured beside peft: two linear layers alone, whole classifiers, and a batch for each."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from peftref.bench.timing import Batch, Contender, contender
+from peftref.bench.yardstick import Yardstick
+from peftref.host.host import Host, Stack
+from peftref.host.presets import preset_config
+from peftref.host.resolve import resolve
+from peftref.host.site import Port, Site
+from peftref.train.classifier import Classifier, head_names
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A seeded model with its slots and a batch; also: parameters of its own that every contender trains; task: what peft calls it."""
+
+    name: str
+    model: Any
+    host: Host
+    batch: Batch
+    samples: int
+    length: int
+    also: frozenset[str]
+    task: str | None
+
+    def frozen(self) -> Contender:
+        """The model alone, with next to nothing trained, at its bottom: the least that a whole backward pass costs."""
+        if isinstance(self.model, Layers):
+            alone = copy.deepcopy(self.model)
+            alone.query.requires_grad_(False)
+            alone.value.requires_grad_(False)
+            return contender("frozen", alone, [alone.vector])
+        device = str(next(self.model.parameters()).device)
+        stand = Yardstick(Classifier(self.model, head_names(self.model), True), device)
+        return Contender("frozen", stand.model, stand.bottom)
+
+
+class Layers(nn.Module):
+    """Query and value as two linear layers that read one x; a trained vector is added to x, so that gradients go through."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.zeros(width))
+        self.query = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, **_: Any) -> SimpleNamespace:
+        """The two outputs for x [batch, tokens, width], and a loss."""
+        x = x + self.vector
+        query, value = self.query(x), self.value(x)
+        return SimpleNamespace(query=query, value=value, loss=query.square().mean() + value.square().mean())
+
+
+def layers_host(width: int) -> Host:
+    """The slots of `Layers`, written down by hand."""
+    sizes = {"d_in": width, "d_out": width, "d_model": width}
+    sites = tuple(
+        Site(
+            f"attention.{name}", "decoder", 0, name, sizes,
+            {"x": Port(name, "input"), "h": Port(name, "output")}, frozenset("b"), reads="x",
+        )
+        for name in ("query", "value")
+    )  # fmt: skip
+    stack = Stack("decoder", 1, True, {"d_model": width, "n_layers": 1}, "", "", "")
+    return Host(f"linear-{width}", "layers", (stack,), sites, {}, 2 * width * width)
+
+
+def linear(width: int, samples: int, length: int, device: str, dtype: torch.dtype) -> Stage:
+    """Two linear layers of a width."""
+    torch.manual_seed(0)
+    model = Layers(width).to(device, dtype)
+    batch = {"x": torch.randn(samples, length, width, device=device, dtype=dtype)}
+    return Stage(f"linear-{width}", model, layers_host(width), batch, samples, length, frozenset({"vector"}), None)
+
+
+def classifier(name: str, config: Any, samples: int, length: int, device: str, dtype: torch.dtype) -> Stage:
+    """A whole host with a classification head, of random weights."""
+    from transformers import AutoModelForSequenceClassification as Auto
+
+    torch.manual_seed(0)
+    model = Auto.from_config(config).to(device, dtype).eval()
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, config.vocab_size, (samples, length), generator=generator)
+    found = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.arange(samples) % 2}
+    batch = {key: tensor.to(device) for key, tensor in found.items()}
+    return Stage(name, model, resolve(model), batch, samples, length, head_names(model), "SEQ_CLS")
+
+
+def _llama(width: int, layers: int, heads: int, inner: int) -> Any:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
+        num_key_value_heads=heads, vocab_size=8192, pad_token_id=0,
+    )  # fmt: skip
+
+
+STAGES: Mapping[str, Callable[[str, torch.dtype], Stage]] = {
+    "linear-2048": lambda device, dtype: linear(2048, 8, 64, device, dtype),
+    "bert-base": lambda device, dtype: classifier("bert-base", preset_config("bert-base"), 8, 64, device, dtype),
+    "llama-4x512": lambda device, dtype: classifier("llama-4x512", _llama(512, 4, 8, 1408), 8, 64, device, dtype),
+    "llama-4x2048": lambda device, dtype: classifier("llama-4x2048", _llama(2048, 4, 16, 5504), 4, 256, device, dtype),
+    "llama-1b": lambda device, dtype: classifier("llama-1b", preset_config("llama-3.2-1b"), 8, 64, device, dtype),
+    "llama-7b": lambda device, dtype: classifier("llama-7b", _llama(4096, 32, 32, 11008), 4, 256, device, dtype),
+}
+"""By name; those beyond bert-base and llama-4x512 take seconds a step on a CPU."""

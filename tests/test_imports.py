@@ -10,8 +10,22 @@ import pytest
 import peftref
 
 ROOT = Path(peftref.__file__).parent
-ORDER = ("lang", "design", "rewrite", "analyse", "state", "compile", "train", "exchange", "bench", "report", "cli")
-FRONT = ("lang", "design", "rewrite", "analyse", "report", "cli")
+ORDER = (
+    "lang",
+    "typeset",
+    "design",
+    "rewrite",
+    "analyse",
+    "state",
+    "compile",
+    "train",
+    "exchange",
+    "bench",
+    "report",
+    "atlas",
+    "cli",
+)
+FRONT = ("lang", "typeset", "design", "rewrite", "analyse", "report", "atlas", "cli")
 HEAVY = {"torch", "transformers", "numpy", "datasets", "safetensors", "peft"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,14 +90,17 @@ def _tuned(technique: Technique, host: Host) -> tuple[int, list[Size]]:
     total = 0
     terms: list[tuple[str, Size]] = []
     for site in host.select(technique.tune):
-        for quantity in ARCHITECTURE.kind(site.kind).quantities:
-            if quantity.per == "none" and quantity.name not in site.lacks:
-                size = Size.of(1)
-                for dim in quantity.shape:
-                    size = size * Size.symbol(dim)
-                total += size.evaluate(site.sizes)
-                terms.append((site.slot, size.substitute(_roles(site, host.stack(site.stack), _several(host)))))
+        for size in own_sizes(site):
+            total += size.evaluate(site.sizes)
+            terms.append((site.slot, size.substitute(_roles(site, host.stack(site.stack), _several(host)))))
     return total, _gathered(terms, host)
+
+
+def own_sizes(site: Site) -> Iterator[Size]:
+    """How many numbers each of a site's own parameters has."""
+    for quantity in ARCHITECTURE.kind(site.kind).quantities:
+        if quantity.per == "none" and quantity.name not in site.lacks:
+            yield math.prod((Size.symbol(dim) for dim in quantity.shape), start=Size.of(1))
 
 
 def _inference(technique: Technique, placed: Iterable[Placement], found: Iterable[Copy]) -> int:
@@ -109,7 +112,7 @@ def _inference(technique: Technique, placed: Iterable[Placement], found: Iterabl
         leaves = placement.insertion.leaves
         sizes = {k: v for k, v in numbers(placement.site, technique.settings).items() if isinstance(v, int)}
         values, scope = placement.values.values(), placement.effect.scope
-        parts = {_untransposed(part) for value in values for part in constants(value, scope)}
+        parts = {untransposed(part) for value in values for part in constants(value, scope)}
         for part in parts:
             read = {copy_name(leaves[name], placement.site) for name in names(part) if name in leaves}
             size = 1
@@ -122,11 +125,11 @@ def _inference(technique: Technique, placed: Iterable[Placement], found: Iterabl
     return min(made + sum(numel[name] for name in needed), sum(numel.values()))
 
 
-def _untransposed(part: Expr) -> Expr:
+def untransposed(part: Expr) -> Expr:
     """What has to be kept of a part that is read as it is, and transposed."""
     match part:
         case Call("transpose", (inner,)):
-            return _untransposed(inner)
+            return untransposed(inner)
     return part
 
 

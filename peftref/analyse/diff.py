@@ -14,6 +14,9 @@ from peftref.design.technique import Technique
 from peftref.lang.expr import Call, Expr, Name, rebuild, walk
 from peftref.lang.show import show
 
+QUANTITIES = ("h", "x", "W", "b", "g", "q", "k", "v", "o", "E")
+"""Names that mean the same in every equation; all others may be called otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -55,9 +58,9 @@ def diff(one: Technique | str, other: Technique | str) -> Diff:
         first.name,
         second.name,
         _differences(_values(left), _values(right)),
-        _differences(_slots(first), _slots(second)),
+        _differences(slots_said(first), slots_said(second)),
         tuple(_equations(first, second)),
-        _differences(_leaves(first), _leaves(second)),
+        _differences(leaves_said(first), leaves_said(second)),
         _differences({k: str(v) for k, v in first.settings.items()}, {k: str(v) for k, v in second.settings.items()}),
     )
 
@@ -77,7 +80,11 @@ def relatives(technique: Technique, others: Sequence[Row], n: int = 3) -> tuple[
     >>> relatives(load("pfeiffer"), typology(["houlsby", "lora"]), 1)[0].name
     'houlsby'
     """
-    own = typology([technique])[0]
+    return near(typology([technique])[0], others, n)
+
+
+def near(own: Row, others: Sequence[Row], n: int = 3) -> tuple[Relative, ...]:
+    """The rows that are nearest to a row, as `relatives` has them."""
     found = []
     for row in others:
         if row.name == own.name:
@@ -91,7 +98,8 @@ def _values(row: Row) -> dict[str, str]:
     return {name: cell.value for name, cell in row.cells.items()}
 
 
-def _slots(technique: Technique) -> dict[str, str]:
+def slots_said(technique: Technique) -> dict[str, str]:
+    """The slots of a technique, each with its layers in words."""
     found = {}
     for insert in technique.insert:
         for slot in insert.at:
@@ -99,7 +107,8 @@ def _slots(technique: Technique) -> dict[str, str]:
     return found
 
 
-def _leaves(technique: Technique) -> dict[str, str]:
+def leaves_said(technique: Technique) -> dict[str, str]:
+    """The leaves of a technique, each in words."""
     found = {}
     for insert in technique.insert:
         for name, leaf in insert.leaves.items():
@@ -119,7 +128,7 @@ def _differences(one: dict[str, str], other: dict[str, str]) -> tuple[Difference
 
 def _equations(one: Technique, other: Technique) -> Iterable[Difference]:
     """The smallest sub-expressions that differ, at the slots that both have, and whole equations at the others'."""
-    left, right = _effects(one), _effects(other)
+    left, right = effects(one), effects(other)
     common = [key for key in left if key in right]
     for key in common:
         first, second = left[key], right[key]
@@ -131,7 +140,8 @@ def _equations(one: Technique, other: Technique) -> Iterable[Difference]:
             return
 
 
-def _effects(technique: Technique) -> dict[str, Expr]:
+def effects(technique: Technique) -> dict[str, Expr]:
+    """What a technique does to each quantity, by slot and primed quantity; at linear slots, to the output."""
     return {
         f"{slot}.{name}'": value
         for insertion in insertions(technique)
@@ -144,7 +154,7 @@ def _order(expr: Expr) -> dict[str, str]:
     """The names of an expression by the order of their first use, so that `U @ D` and `B @ A` are one expression."""
     found: dict[str, str] = {}
     for node in walk(expr):
-        if isinstance(node, Name) and node.name not in ("h", "x", "W", "b", "g", "q", "k", "v", "o", "E"):
+        if isinstance(node, Name) and node.name not in QUANTITIES:
             found.setdefault(node.name, f"leaf{len(found)}")
     return found
 

@@ -47,11 +47,11 @@ def replaced(effect: Effect) -> dict[str, Expr]:
 def forms(effect: Effect, leaves: frozenset[str]) -> Iterator[Form]:
     """The form of every replaced quantity. leaves: the names that the technique trains or adds."""
     for name, value in replaced(effect).items():
-        yield from _forms(name, value, effect, leaves)
+        yield from meetings(name, value, effect, leaves)
 
 
-def _forms(name: str, value: Expr, effect: Effect, leaves: frozenset[str]) -> Iterator[Form]:
-    """One form, or two where a quantity is both scaled and added to: `h' = l * h + c`."""
+def meetings(name: str, value: Expr, effect: Effect, leaves: frozenset[str]) -> Iterator[Form]:
+    """How one replaced quantity meets its old value: one form, or two where it is both scaled and added to, `h' = l * h + c`."""
     terms = addends(value)
     own = [term for term in terms if name in names(term)]
     factor = _scaled(own[0], name) if len(own) == 1 < len(terms) else None

@@ -24,6 +24,12 @@ def formula(technique: Technique) -> str:
     >>> formula(load("lora")), formula(load("bitfit"))
     ('4 * d_model * n_layers * r', 'd_out at each linear slot, d_model at each norm slot')
     """
+    parts = formula_parts(technique)
+    return ", ".join(f"{size.show()} at each {word} slot" if word else size.show() for word, size in parts)
+
+
+def formula_parts(technique: Technique) -> tuple[tuple[str, Size], ...]:
+    """The parts of the formula: what stands in named slots, under no word, and what goes to each slot of a kind, under its word."""
     named = Size.of(0)
     grouped: dict[str, Size] = {}
     for insertion in insertions(technique):
@@ -37,8 +43,8 @@ def formula(technique: Technique) -> str:
         named = named + Size.symbol("host")
     elif technique.tune != "none":
         grouped |= {word: _own(word) for word in technique.tune}
-    shown = [named.show()] if named.show() != "0" or not grouped else []
-    return ", ".join([*shown, *(f"{size.show()} at each {word} slot" for word, size in grouped.items())])
+    shown = [("", named)] if named != Size.of(0) or not grouped else []
+    return (*shown, *grouped.items())
 
 
 def _terms(leaf: Leaf, insertion: Insertion) -> Iterator[tuple[str, Size]]:

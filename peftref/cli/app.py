@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from peftref import __version__
-from peftref.cli import exchange, hosts, studies, techniques
+from peftref.cli import atlas, exchange, hosts, studies, techniques
 
 app = typer.Typer(
     name="peftref",
@@ -53,6 +53,8 @@ for _command in (
     techniques.check,
     techniques.new,
     techniques.register,
+    atlas.draw,
+    atlas.atlas,
     studies.compare,
     studies.report,
     studies.demo,

@@ -13,7 +13,7 @@ from peftref.host.architecture import slots_of
 from peftref.lang.check import Effect, check
 from peftref.lang.expr import Equation
 from peftref.lang.parse import parse, plain_locate
-from peftref.lang.scope import Leaf
+from peftref.lang.scope import Leaf, Scope
 from peftref.problem import PeftrefError, Problem
 
 
@@ -27,6 +27,11 @@ class Insertion:
     leaves: Mapping[str, Leaf]
     equation: Equation
     effects: Mapping[str, Effect]
+
+    @property
+    def scope(self) -> Scope:
+        """What its names stand for, at the first of its slots."""
+        return next(iter(self.effects.values())).scope
 
 
 @lru_cache(maxsize=512)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from peftref.analyse.group import groups
 from peftref.compile.module_name import class_name
 from peftref.compile.site_source import alone_source, site_source
 from peftref.design.placement import numbers, placements
@@ -18,14 +19,14 @@ def code_of(technique: Technique, host: HostLike) -> str:
     """Every distinct class that the technique becomes on a host, with the sites that it serves."""
     there = resolve(host)
     texts: dict[str, list[str]] = {}
-    for placement in placements(technique, there):
-        site = placement.site
+    for group in groups(technique, placements(technique, there)):
+        placement, site = group[0], group[0].site
         title, sizes = class_name(technique.name, site.slot), numbers(site, technique.settings)
         source = site_source(title, placement.insertion, placement.effect, sizes, lacks=site.lacks)
-        texts.setdefault(source.text, []).append(site.name)
+        texts.setdefault(source.text, []).extend(each.site.name for each in group)
         alone = alone_source(title, placement.insertion, placement.effect, sizes, lacks=site.lacks)
         if alone is not None and site.whole:
-            texts.setdefault(alone.text, []).append(f"{site.name} where nothing else acts")
+            texts.setdefault(alone.text, []).extend(f"{each.site.name} where nothing else acts" for each in group)
     if not texts:
         return f"# {technique.name} adds no module: it trains parameters of the host itself\n"
     parts = []

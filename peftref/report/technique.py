@@ -10,7 +10,8 @@ from peftref.analyse.explain import Explanation
 from peftref.analyse.merge import merge_rules
 from peftref.design.insertion import insertions
 from peftref.design.technique import Technique
-from peftref.lang.show import latex, show
+from peftref.lang.show import show
+from peftref.typeset.latex import latex
 
 
 def technique_lines(technique: Technique) -> Iterator[str]:
@@ -61,7 +62,8 @@ def _init(name: str, arguments: Iterable[tuple[str, object]]) -> str:
 def technique_latex(technique: Technique) -> str:
     """The equations of a technique as LaTeX, one display per insertion."""
     return "\n".join(
-        f"% at {', '.join(insertion.at)}\n\\[ {latex(insertion.equation)} \\]" for insertion in insertions(technique)
+        f"% at {', '.join(insertion.at)}\n\\[ {latex(insertion.equation, insertion.scope)} \\]"
+        for insertion in insertions(technique)
     )
 
 

@@ -1,0 +1,1 @@
+"""Expressions as a paper sets them: a tree becomes boxes, and boxes become MathML or LaTeX."""

@@ -94,7 +94,7 @@ def merging(technique: Technique) -> str:
                 if rule.where is None
                 else f"{mathml(notate(rule.where), label=show(rule.where))} {escape(rule.reason)}"
             )
-            found.setdefault(f"not mergeable: {why}", []).append(rule.slot)
+            found.setdefault(wide(f"not mergeable: {why}", "what keeps it from merging"), []).append(rule.slot)
             continue
         sides = [(raised(symbol(name), Sign("′")), notate(value, rule.scope)) for name, value in rule.values.items()]
         label = "; ".join(f"{name}' = {show(value)}" for name, value in rule.values.items())

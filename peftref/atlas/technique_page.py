@@ -86,7 +86,8 @@ def _count(entry: Entry) -> str:
     others = [name for name in technique.settings if name not in technique.size_settings()]
     fixed = ", ".join(f"{name_math(name)} = {escape(str(technique.settings[name]))}" for name in others)
     hosts = "".join(f"<option{' selected' if name == entry.host else ''}>{name}</option>" for name in preset_names())
-    return f"""<p>Trained parameters, in any host's sizes: <span class="formula">{count_formula(technique)}</span></p>
+    return f"""<p>Trained parameters, in any host's sizes:</p>
+{wide(f'<span class="formula">{count_formula(technique)}</span>', "formula")}
 <form id="calculator" class="calculator" data-technique="{technique.name}">
 <div class="fields">
 <label>host <select name="host">{hosts}</select></label>

@@ -12,8 +12,8 @@ from peftref.report.typology import LABELS
 
 BESIDE = ("mergeable", "identity at init", "extra latency", "extra length")
 """Columns that users ask for, beside the nine properties."""
-FREE = ("workspace", "extra length")
-"""Columns whose parts are commas' lists or sizes: their values are offered whole."""
+SLOTS = "workspace"
+"""The column that is filtered by the slots of the design, since its cells put them in words."""
 
 
 def typology_page(entries: Sequence[Entry]) -> str:
@@ -40,13 +40,17 @@ def typology_page(entries: Sequence[Entry]) -> str:
     return page("peftref atlas", body, scripts=("assets/hash.js", "assets/table.js"), here="index")
 
 
-def parts(name: str, value: str) -> list[str]:
+def parts(name: str, entry: Entry) -> list[str]:
     """The values that a cell has at once, each of which can be filtered by."""
-    return [value] if name in FREE else value.split("; ")
+    if name != SLOTS:
+        return entry.row[name].split("; ")
+    tune = entry.technique.tune
+    own = [] if tune == "none" else ["everything"] if tune == "all" else list(tune)
+    return list(dict.fromkeys([*(word for insert in entry.technique.insert for word in insert.at), *own])) or ["none"]
 
 
 def _filter(name: str, entries: Sequence[Entry]) -> str:
-    values = sorted({part for entry in entries for part in parts(name, entry.row[name])})
+    values = sorted({part for entry in entries for part in parts(name, entry)})
     options = "".join(f"<option>{escape(value)}</option>" for value in values)
     label = escape(LABELS.get(name, name))
     return f'<label>{label} <select name="{escape(_key(name))}"><option value="">any</option>{options}</select></label>'
@@ -57,7 +61,7 @@ def _head(name: str, label: str) -> str:
 
 
 def _row(entry: Entry, columns: Sequence[str]) -> str:
-    cells = "".join(_cell(name, entry.row[name]) for name in columns)
+    cells = "".join(_cell(name, entry) for name in columns)
     title = f"{link(f'techniques/{entry.name}.html', entry.row.title)}"
     year = entry.row.year or ""
     return (
@@ -66,9 +70,11 @@ def _row(entry: Entry, columns: Sequence[str]) -> str:
     )
 
 
-def _cell(name: str, value: str) -> str:
-    shown = "".join(f"<span>{escape(part)}</span>" for part in parts(name, value))
-    return f'<td data-key="{escape(_key(name))}">{shown}</td>'
+def _cell(name: str, entry: Entry) -> str:
+    found = parts(name, entry)
+    shown = [entry.row[name]] if name == SLOTS else found
+    said = f' data-parts="{escape(";".join(found))}"' if name == SLOTS else ""
+    return f'<td data-key="{escape(_key(name))}"{said}>{"".join(f"<span>{escape(part)}</span>" for part in shown)}</td>'
 
 
 def _key(name: str) -> str:

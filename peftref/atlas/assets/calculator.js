@@ -60,7 +60,7 @@
     }
   };
 
-  form.addEventListener("input", tell);
+  for (const event of ["input", "change"]) form.addEventListener(event, tell);
   form.addEventListener("submit", (event) => event.preventDefault());
   tell();
 })();

@@ -8,9 +8,9 @@
   const rows = [...body.rows].map((row, position) => {
     const cells = new Map([...row.cells].map((cell) => {
       const parts = [...cell.querySelectorAll("span")].map((part) => part.textContent);
-      return [cell.dataset.key, parts.length ? parts : [cell.textContent]];
+      return [cell.dataset.key, cell.dataset.parts?.split(";") ?? (parts.length ? parts : [cell.textContent])];
     }));
-    const text = [row.dataset.name, ...[...cells.values()].flat()].join("\n").toLowerCase();
+    const text = [row.dataset.name, row.textContent, ...[...cells.values()].flat()].join("\n").toLowerCase();
     return { row, position, cells, text };
   });
   const selects = [...form.querySelectorAll("select")];
@@ -70,10 +70,12 @@
     });
     head.replaceChildren(button);
   }
-  form.addEventListener("input", () => {
-    draw();
-    keep();
-  });
+  for (const event of ["input", "change"]) {
+    form.addEventListener(event, () => {
+      draw();
+      keep();
+    });
+  }
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(() => {
     sorted = { key: "", down: false };

@@ -25,7 +25,7 @@ _FRAME = """<!doctype html>
 <header class="top">
 <a class="name" href="{root}index.html">peftref <span>atlas</span></a>
 <nav aria-label="Pages"><a href="{root}index.html"{at_index}>Typology</a> <a href="{root}compare.html"{at_compare}>Compare</a></nav>
-<button id="scheme" type="button" hidden>Colours: system</button>
+<button id="scheme" type="button" hidden>◐</button>
 </header>
 <main id="main" tabindex="-1">
 {body}

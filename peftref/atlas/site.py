@@ -72,7 +72,7 @@ def write_atlas(files: Mapping[str, bytes], folder: Path) -> Path:
     """
     check_place(folder)
     try:
-        with whole_folder(folder) as made:
+        with whole_folder(folder.resolve()) as made:
             for name, content in files.items():
                 path = made / name
                 path.parent.mkdir(exist_ok=True)
@@ -83,7 +83,10 @@ def write_atlas(files: Mapping[str, bytes], folder: Path) -> Path:
 
 
 def check_place(folder: Path) -> None:
-    """Raises PeftrefError `save-place` where a folder holds something else than an atlas."""
+    """Raises PeftrefError `save-place` where a folder holds something else than an atlas, or the current folder is in it."""
+    if Path.cwd().is_relative_to(folder.resolve()):
+        text = f"{folder} is the current folder, or holds it, and cannot be replaced"
+        raise fail("save-place", text, hint="give a new folder")
     if folder.exists() and not _ours(folder):
         raise fail("save-place", f"{folder} holds something else than an atlas", hint="give a new folder")
 

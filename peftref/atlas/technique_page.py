@@ -73,11 +73,13 @@ def _source(source: Source) -> str:
 
 def _typology(entry: Entry) -> str:
     rows = [
-        (escape(LABELS.get(name, name)), escape(cell.value), f'<span class="reason">{escape(cell.reason)}</span>')
+        (escape(LABELS.get(name, name)), f'{escape(cell.value)}<span class="reason">{escape(cell.reason)}</span>')
         for name, cell in entry.row.cells.items()
         if name != "trained"  # the formula stands under the parameters
     ]
-    return wide(table(("property", "value", "read off from"), rows, kind="reasons"), "typology with reasons")
+    return wide(
+        table(("property", "value, and what it was read off from"), rows, kind="reasons"), "typology with reasons"
+    )
 
 
 def _count(entry: Entry) -> str:

@@ -118,21 +118,6 @@ def to_markdown(table: Table) -> str:
     return "\n".join([*title, *lines, *notes]) + "\n"
 
 
-def to_latex(table: Table) -> str:
-    """The table as LaTeX for the package booktabs."""
-    form = "".join("r" if table.numeric(column) else "l" for column in table.columns)
-    best = [table.best(column) for column in table.columns]
-    lines = [rf"\begin{{tabular}}{{{form}}}", r"\toprule"]
-    lines.append(" & ".join(_latex(column.heading) for column in table.columns) + r" \\")
-    lines.append(r"\midrule")
-    for i, cells in enumerate(table.cells()):
-        shown = [
-            rf"\textbf{{{_latex(cell)}}}" if i in top else _latex(cell) for cell, top in zip(cells, best, strict=True)
-        ]
-        lines.append(" & ".join(shown) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
 def to_csv(table: Table) -> str:
     """The table as CSV with plain values, for programs."""
     text = io.StringIO()
@@ -172,6 +157,13 @@ def to_html(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
+def to_latex(table: Table) -> str:
+    """The table as LaTeX; see `peftref.report.latex`."""
+    from peftref.report.latex import latex_table
+
+    return latex_table(table)
+
+
 WRITERS: Mapping[str, Callable[[Table], str]] = {
     "md": to_markdown,
     "latex": to_latex,
@@ -207,14 +199,3 @@ def _code(text: str) -> str:
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     pad = " " if "`" in text else ""
     return f"{fence}{pad}{text}{pad}{fence}".replace("|", "\\|")
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "×": r"$\times$",
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-}  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text).replace("\n", " ")

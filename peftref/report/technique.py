@@ -11,7 +11,8 @@ from peftref.analyse.merge import merge_rules
 from peftref.design.insertion import insertions
 from peftref.design.technique import Technique
 from peftref.lang.show import show
-from peftref.typeset.latex import latex
+from peftref.typeset.latex import latex_display
+from peftref.typeset.notate import lines
 
 
 def technique_lines(technique: Technique) -> Iterator[str]:
@@ -60,11 +61,13 @@ def _init(name: str, arguments: Iterable[tuple[str, object]]) -> str:
 
 
 def technique_latex(technique: Technique) -> str:
-    """The equations of a technique as LaTeX, one display per insertion."""
-    return "\n".join(
-        f"% at {', '.join(insertion.at)}\n\\[ {latex(insertion.equation, insertion.scope)} \\]"
-        for insertion in insertions(technique)
-    )
+    """The equations of a technique as LaTeX, one display of amsmath per insertion."""
+    found = insertions(technique)
+    displays = [
+        f"% at {', '.join(insertion.at)}\n{latex_display(lines(insertion.equation, insertion.scope))}"
+        for insertion in found
+    ]
+    return "\n".join(["% \\usepackage{amsmath}", *displays] if found else [f"% {technique.name} has no equation"])
 
 
 def diff_lines(found: Diff) -> Iterator[str]:

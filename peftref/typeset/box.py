@@ -155,3 +155,17 @@ def starts_with_digit(box: Box) -> bool:
         case Script(base):
             return starts_with_digit(base)
     return False
+
+
+def tall(box: Box) -> bool:
+    """Whether a box is higher than a line, so that fences around it must grow."""
+    match box:
+        case Fraction() | Root():
+            return True
+        case Row(parts):
+            return any(tall(part) for part in parts)
+        case Fence(_, inner):
+            return tall(inner)
+        case Script(base):
+            return isinstance(base, Sign) or tall(base)
+    return False

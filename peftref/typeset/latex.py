@@ -6,7 +6,22 @@ from collections.abc import Iterable
 
 from peftref.lang.expr import Equation, Expr, Statement
 from peftref.lang.scope import Scope
-from peftref.typeset.box import APPLY, SPACE, TIMES, Box, Digits, Fence, Fraction, Hole, Root, Row, Script, Sign, Word
+from peftref.typeset.box import (
+    APPLY,
+    SPACE,
+    TIMES,
+    Box,
+    Digits,
+    Fence,
+    Fraction,
+    Hole,
+    Root,
+    Row,
+    Script,
+    Sign,
+    Word,
+    tall,
+)
 from peftref.typeset.letters import COMMANDS, FUNCTIONS
 from peftref.typeset.notate import lines, notate
 
@@ -35,6 +50,12 @@ def latex_lines(statements: Iterable[tuple[Box, Box]]) -> str:
     return r" \\ ".join(f"{latex_box(left)} = {latex_box(right)}" for left, right in statements)
 
 
+def latex_display(statements: Iterable[tuple[Box, Box]]) -> str:
+    """Statements as a display of amsmath, aligned at their equals signs."""
+    rows = " \\\\\n".join(f"{latex_box(left)} &= {latex_box(right)}" for left, right in statements)
+    return f"\\begin{{align*}}\n{rows}\n\\end{{align*}}"
+
+
 def latex_box(box: Box) -> str:
     """A box as LaTeX."""
     match box:
@@ -59,6 +80,8 @@ def latex_box(box: Box) -> str:
             return rf"\sqrt{{{latex_box(inner)}}}"
         case Fence(left, inner, right):
             opening, closing = _FENCES.get(left, (COMMANDS.get(left, left), COMMANDS.get(right, right)))
+            if not tall(inner):
+                return _joined([opening, latex_box(inner), closing])
             return _joined([rf"\left{opening}", latex_box(inner), rf"\right{closing}"])
         case Script(base, sub, sup):
             below = f"_{{{latex_box(sub)}}}" if sub is not None else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-from peftref.typeset.box import Box, Digits, Fence, Fraction, Hole, Root, Row, Script, Sign, Word
+from peftref.typeset.box import Box, Digits, Fence, Fraction, Hole, Root, Row, Script, Sign, Word, tall
 
 _SCRIPTS = {(True, True): "msubsup", (True, False): "msub", (False, True): "msup", (False, False): "mrow"}
 _SCRIPT = {"F": "ℱ", "N": "𝒩", "L": "ℒ"}
@@ -53,7 +53,7 @@ def _element(box: Box) -> str:
         case Root(inner):
             return f"<msqrt>{_element(inner)}</msqrt>"
         case Fence(left, inner, right):
-            stretchy = "true" if _tall(inner) else "false"
+            stretchy = "true" if tall(inner) else "false"
             opening, closing = (
                 f'<mo fence="true" form="{form}" stretchy="{stretchy}">{html.escape(char)}</mo>'
                 for form, char in (("prefix", left), ("postfix", right))
@@ -70,17 +70,3 @@ def _element(box: Box) -> str:
             return f"<{tag}>{content}</{tag}>"
         case Hole(field):
             return f"<mi>{html.escape(field)}</mi>"
-
-
-def _tall(box: Box) -> bool:
-    """Whether a box is higher than a line, so that fences around it must grow."""
-    match box:
-        case Fraction() | Root():
-            return True
-        case Row(parts):
-            return any(_tall(part) for part in parts)
-        case Fence(_, inner):
-            return _tall(inner)
-        case Script(base):
-            return isinstance(base, Sign) or _tall(base)
-    return False

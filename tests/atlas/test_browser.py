@@ -270,7 +270,7 @@ def test_the_colours_can_be_chosen_and_are_remembered(wide: Any, site: Path) -> 
     visit(wide, site, "index.html")
     for name in ("light", "dark"):
         wide.find_element(By.ID, "scheme").click()
-        assert wide.find_element(By.ID, "scheme").text == f"Colours: {name}"
+        assert wide.find_element(By.ID, "scheme").get_dom_attribute("aria-label") == f"Colours: {name}"
     colour = "return getComputedStyle(document.body).backgroundColor"
     dark = wide.execute_script(colour)
     visit(wide, site, "techniques/lora.html")

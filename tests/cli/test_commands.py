@@ -24,6 +24,8 @@ FRONT = (
     ["count", "lora", "--host", "llama-3.1-8b"],
     ["explain", "lora", "--host", "bert-base"],
     ["slots", "--host", "gpt2"],
+    ["draw", "lora"],
+    ["atlas", "lora", "ia3", "--out", "atlas"],
 )
 
 
@@ -79,6 +81,10 @@ def test_commands_end_well(arguments: list[str], capsys: pytest.CaptureFixture[s
         (["compare", "lora", "--host", "nowhere", "--task", "sst3"], "unknown-task"),
         (["compare", "lora", "--lrs", "fast"], "bad-rate"),
         (["slots"], "Missing option"),
+        (["atlas", "lore", "--out", "atlas"], "unknown-technique"),
+        (["atlas", "lora", "lora:r=4", "--out", "atlas"], "name-taken"),
+        (["atlas", "lora", "--out", "."], "save-place"),
+        (["draw", "lore"], "unknown-technique"),
         (["typology", "--format", "word"], "not one of"),
         (["nonsense"], "No such command"),
     ],
@@ -115,6 +121,35 @@ def test_check_says_all_that_is_wrong(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "bad.yaml:5:10" in err
     assert "unknown-slot" in err
     assert "unknown-name" in err
+
+
+def test_an_atlas_of_ones_own_catalog_is_written_whole_or_not_at_all(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/sample.yaml").write_text(SOUND)
+    code, out, err = run(capsys, "--catalog", "more", "atlas", "--out", "atlas")
+    assert (code, err) == (0, "")
+    assert "atlas/index.html" in out
+    assert (tmp_path / "atlas/techniques/sample.html").is_file()
+    before = (tmp_path / "atlas/index.html").read_bytes()
+    (tmp_path / "more/sample.yaml").write_text(SOUND.replace("attention.query", "attention.qurey"))
+    code, out, err = run(capsys, "atlas", "--out", "atlas")
+    assert code == 2
+    assert "unknown-slot" in err
+    assert (tmp_path / "atlas/index.html").read_bytes() == before
+
+
+def test_a_drawing_goes_to_a_file_or_to_the_output(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "sample.yaml").write_text(SOUND)
+    code, out, _ = run(capsys, "draw", "sample.yaml")
+    assert code == 0
+    assert run(capsys, "draw", "sample.yaml", "--out", "sample.svg")[1] == "drawn: sample.svg\n"
+    assert (tmp_path / "sample.svg").read_text() == out
+    assert run(capsys, "draw", "lora", "--out", "sample.svg")[0] == 0
+    assert (tmp_path / "sample.svg").read_text() != out
+    assert run(capsys, "draw", "lora", "--out", "sample.yaml")[0] == 2
+    assert (tmp_path / "sample.yaml").read_text() == SOUND
 
 
 def test_a_further_catalog(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -20,7 +20,10 @@
   root.dataset.scheme = schemes.includes(read()) ? read() : "system";
   document.addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("scheme");
-    const tell = () => (button.textContent = `Colours: ${root.dataset.scheme}`);
+    const tell = () => {
+      button.textContent = `◐ ${root.dataset.scheme}`;
+      button.setAttribute("aria-label", `Colours: ${root.dataset.scheme}`);
+    };
     button.hidden = false;
     button.addEventListener("click", () => {
       root.dataset.scheme = schemes[(schemes.indexOf(root.dataset.scheme) + 1) % schemes.length];

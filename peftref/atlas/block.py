@@ -88,7 +88,10 @@ class Block:
         for quantity, lane in zip("qkv", LANES, strict=True):
             found = [mark for mark in core if mark.quantity == quantity]
             edges.append(Place(f"{component}.core", "", lane, found, bare=True, numbered=self.numbered))
-        self.rank(edges)
+        self.rank(
+            edges,
+            {**self.points, **{quantity: (lane.edge, self.y + 4) for quantity, lane in zip("qkv", LANES, strict=True)}},
+        )
         outer = [mark for mark in core if mark.quantity == "o"]
         read = {name for mark in outer for name in mark.reads}
         known = {

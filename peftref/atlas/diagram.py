@@ -6,12 +6,14 @@ import html
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from peftref.analyse.formula import ONCE
 from peftref.atlas.block import WIDTH, Block
 from peftref.atlas.canvas import Canvas
 from peftref.atlas.marks import Mark, marks, tuned_slots
 from peftref.atlas.palette import style_alone
 from peftref.design.insertion import Insertion, insertions
 from peftref.design.technique import Technique
+from peftref.host.architecture import ARCHITECTURE
 from peftref.problem import PeftrefError
 
 LAYERS = 12
@@ -31,7 +33,7 @@ def diagram(technique: Technique, *, alone: bool = True) -> str:
     """
     drawn = marks(technique)
     canvas = Canvas(WIDTH)
-    top = _legend(canvas, technique, drawn)
+    top = _legend(canvas, technique)
     Block(canvas, drawn, tuned_slots(technique), top).draw()
     names = f"{technique.name}-title", f"{technique.name}-words"
     head = f'<title id="{names[0]}">{html.escape(technique.title)} in the transformer block</title>\n'
@@ -55,38 +57,43 @@ def words(technique: Technique, drawn: Sequence[Mark]) -> Iterator[str]:
         yield "nothing is inserted and nothing of the host is trained; only a task head"
 
 
-def _legend(canvas: Canvas, technique: Technique, drawn: Sequence[Mark]) -> float:
+def _legend(canvas: Canvas, technique: Technique) -> float:
     """What each insertion is, where and in which layers, at the foot of the drawing; gives the height above it."""
-    found = insertions(technique)
-    entries = [_entry(insertion, number + 1 if len(found) > 1 else None) for number, insertion in enumerate(found)]
-    if technique.tune != "none":
-        entries.append((["the host's own parameters are trained"], None))
-    rows = sum(14 * len(texts) + 4 + (15 if strip else 0) for texts, strip in entries)
-    y = top = float(rows + 34)
-    for texts, strip in entries:
+    entries = list(_entries(technique))
+    y = top = 34.0 + sum(14 * len(texts) + (19 if insertion else 4) for texts, insertion in entries)
+    for texts, insertion in entries:
         for text in texts:
             y -= 14
             canvas.text(10, y, text, "rule", anchor="start")
-        if strip:
+        if insertion is not None:
             y -= 15
-            _strip(canvas, y, strip[0], technique)
+            _strip(canvas, y, insertion, technique)
         y -= 4
     _key(canvas, 10)
     return top + 8
 
 
-def _entry(insertion: Insertion, number: int | None) -> tuple[list[str], tuple[Insertion] | None]:
-    stacks = f" ({', '.join(insertion.stacks)})" if insertion.stacks else ""
-    front = f"{number}  " if number else ""
-    texts = textwrap.wrap(f"{front}at {', '.join(insertion.at)}{stacks}", 66)
-    return texts, (insertion,)
+def _entries(technique: Technique) -> Iterator[tuple[list[str], Insertion | None]]:
+    """The lines of the legend: each insertion with its strip of layers, and what is trained of the host."""
+    found = insertions(technique)
+    for number, insertion in enumerate(found, start=1):
+        stacks = f" ({', '.join(insertion.stacks)})" if insertion.stacks else ""
+        front = f"{number}  " if len(found) > 1 else ""
+        yield textwrap.wrap(f"{front}at {', '.join(insertion.at)}{stacks}", 66), insertion
+    if technique.tune != "none":
+        yield ["the host's own parameters are trained where a box is coloured"], None
+    elif not found:
+        yield ["nothing is inserted, and nothing of the host is trained"], None
 
 
 def _strip(canvas: Canvas, y: float, insertion: Insertion, technique: Technique) -> None:
     """The layers of a stack side by side, with the chosen ones filled."""
+    if all(ARCHITECTURE.slot(slot).component in ONCE for slot in insertion.effects):
+        canvas.text(10, y + 1, "once in a stack", "rule", anchor="start")
+        return
     try:
         chosen = set(insertion.layers.choose(LAYERS, technique.settings))
-    except PeftrefError:
+    except PeftrefError:  # a choice that a stack of so few layers does not have
         chosen = set()
     rule = "all layers" if insertion.layers.rule == "all" else f"layers: {insertion.layers}"
     if chosen:

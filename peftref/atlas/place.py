@@ -89,7 +89,10 @@ def draw(
     """Draws a place from a height on; under, height, over: the room that the places of its rank have together."""
     edge = place.column.edge
     base, top = low + under, low + under + height
-    place.points = {"x": (edge, base - 9 if place.beside else base - 6), "h": (edge, top + 4)}
+    if not place.bare:
+        side = (edge + place.column.width / 2, base + height / 2)
+        place.points = {"x": (edge, base - 9 if place.beside else base - 6), "h": (edge, top + 4)}
+        place.points |= dict.fromkeys(PARAMETERS, side)
     y = low
     for mark in place.below:
         y = _on_edge(canvas, place, mark, y, known)

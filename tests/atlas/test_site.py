@@ -15,16 +15,13 @@ from peftref.analyse.diff import relatives
 from peftref.analyse.row import PEFT_REF
 from peftref.analyse.typology import typology
 from peftref.atlas.diagram import diagram
-from peftref.atlas.marks import marks
 from peftref.atlas.site import atlas_files, write_atlas
-from peftref.design.insertion import insertions
 from peftref.design.load import load, read, techniques
 from peftref.problem import PeftrefError
 
 VOID = {"meta", "link", "input", "br", "hr", "img", "mspace"}
 CATALOG = techniques()
 ROWS = typology(CATALOG)
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 class Page(HTMLParser):
@@ -133,52 +130,6 @@ def test_a_page_tells_all_that_is_known(technique, files: dict[str, bytes]) -> N
         assert f"https://arxiv.org/abs/{technique.source.arxiv}" in page.links
     for each in relatives(technique, ROWS, 5):
         assert f"{each.name}.html" in page.links
-
-
-@pytest.mark.parametrize("technique", CATALOG, ids=lambda each: each.name)
-def test_a_drawing_shows_every_insertion(technique) -> None:  # type: ignore[no-untyped-def]
-    """Every quantity that any insertion sets at any slot has a module with a title that names both; counted from the effects."""
-    text = diagram(technique)
-    root = ElementTree.fromstring(text)
-    wanted = {
-        (slot, quantity, number)
-        for number, insertion in enumerate(insertions(technique), start=1)
-        for slot, effect in insertion.effects.items()
-        for quantity in effect.values
-    }
-    drawn = [group for group in root.iter(f"{SVG}g") if "data-slot" in group.attrib]
-    shown = {
-        (group.attrib["data-slot"], group.attrib["data-quantity"], int(number))
-        for group in drawn
-        for number in group.attrib["data-insertions"].split(",")
-    }
-    assert shown == wanted
-    assert len(drawn) == len(marks(technique))
-    description = next(root.iter(f"{SVG}desc")).text or ""
-    for group in drawn:
-        assert (group[0].text or "") in description
-    ids = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
-    assert set(root.attrib["aria-labelledby"].split() + root.attrib["aria-describedby"].split()) == set(ids)
-
-
-@pytest.mark.parametrize("technique", CATALOG, ids=lambda each: each.name)
-def test_nothing_in_a_drawing_lies_on_something_else_or_outside(technique) -> None:  # type: ignore[no-untyped-def]
-    root = ElementTree.fromstring(diagram(technique))
-    left, top, width, height = map(float, root.attrib["viewBox"].split())
-    boxes = []
-    for rect in root.iter(f"{SVG}rect"):
-        if rect.attrib["class"] in ("paper", "frame", "on", "off"):
-            continue
-        x, y, w, h = (float(rect.attrib[name]) for name in ("x", "y", "width", "height"))
-        assert left <= x
-        assert x + w <= left + width
-        assert top <= y
-        assert y + h <= top + height
-        boxes.append((x, y, x + w, y + h, rect.attrib["class"]))
-    for i, one in enumerate(boxes):
-        for other in boxes[i + 1 :]:
-            apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
-            assert apart, f"{one} and {other}"
 
 
 def test_a_drawing_on_a_page_takes_the_colours_of_the_page(files: dict[str, bytes]) -> None:

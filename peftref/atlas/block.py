@@ -41,12 +41,12 @@ class Block:
         self.optional("embedding.norm")
         bottom = self.y
         self.line(14)
-        self.points["layer.x"] = (CENTRE.edge, self.y - 4)
+        entering = (CENTRE.edge, self.y - 4)
         self.sublayer("attention", self.attention)
         if self.touched("cross_attention"):
             self.sublayer("cross_attention", self.attention)
         self.sublayer("ffn", self.feed_forward)
-        self.rank([self.place("layer", SIDE, bare=True)])
+        self.rank([self.place("layer", SIDE, bare=True)], {"x": entering})
         self.canvas.frame(6, WIDTH - 6, bottom + 4, self.y + 14, "× n layers", back=True)
         self.line(20)
         self.rank([self.place("final.norm", CENTRE)])

@@ -11,6 +11,8 @@ from peftref.typeset.letters import GREEK
 
 BOX, MODULE, STEP = 26.0, 22.0, 27.0
 """Heights of a box, of a module, and of one of several modules beside a box."""
+FAR = 60.0
+"""How far below a module a value stands that is led around what lies between."""
 
 SIGNS = {
     "concatenation": "∥", "direct addition": "+", "scaled addition": "+", "gated addition": "+", "rescaling": "×",
@@ -164,14 +166,15 @@ def _give(canvas: Canvas, place: Place, middle: float, node: float) -> None:
 def _reads(canvas: Canvas, place: Place, mark: Mark, middle: float, known: Mapping[str, Point]) -> None:
     """Lines from what a module reads to its lower side, side by side."""
     sources = [known[name] for name in (*mark.reads, *mark.siblings) if name in known]
+    bottom = middle - MODULE / 2
     for i, (x, y) in enumerate(sources):
         at = place.column.lane + 9 * (i - (len(sources) - 1) / 2)
-        bottom = middle - MODULE / 2
-        turn = min(y, bottom - 6) if len(sources) == 1 else bottom - 7 - 4 * i
-        points = [(x, y), (at, y), (at, bottom)] if y <= bottom - 5 and x < at and len(sources) == 1 else None
-        canvas.path(
-            points or [(x, y), (x + 10, y), (x + 10, turn), (at, turn), (at, bottom)], "read", arrow=True, dot=True
-        )
+        if x < at and (len(sources) == 1 or bottom - y > FAR):
+            points = [(x, y), (at, y), (at, bottom)]
+        else:
+            turn = bottom - 7 - 4 * i
+            points = [(x, y), (x + 10, y), (x + 10, turn), (at, turn), (at, bottom)]
+        canvas.path(points, "read", arrow=True, dot=True)
 
 
 def _module(canvas: Canvas, place: Place, mark: Mark, middle: float) -> None:
@@ -186,14 +189,14 @@ def _module(canvas: Canvas, place: Place, mark: Mark, middle: float) -> None:
 
 
 def _label(leaves: Sequence[str], width: float) -> str:
-    """As many names of leaves as fit."""
+    """As many names of leaves as fit; `f` where there are none."""
     room, shown = int(width / 7), ""
     for i, leaf in enumerate(leaves):
         longer = f"{shown} {_letters(leaf)}".strip()
         if len(longer) + (2 if i + 1 < len(leaves) else 0) > room:
             return f"{shown} …".strip()
         shown = longer
-    return shown
+    return shown or "f"
 
 
 def _letters(leaf: str) -> str:

@@ -19,7 +19,9 @@ SLOTS = "workspace"
 def typology_page(entries: Sequence[Entry]) -> str:
     """The whole page; it reads without JavaScript, and filters and sorts with it."""
     columns = [name for name in (*PEFT_REF, *BESIDE) if all(name in entry.row.cells for entry in entries)]
-    filters = "\n".join(_filter(name, entries) for name in columns)
+    years = sorted({str(entry.row.year) for entry in entries if entry.row.year})
+    choices = {name: sorted({part for entry in entries for part in parts(name, entry)}) for name in columns}
+    filters = "\n".join(_filter(name, values) for name, values in {"year": years, **choices}.items())
     heads = "".join(_head(name, LABELS.get(name, name)) for name in columns)
     rows = "\n".join(_row(entry, columns) for entry in entries)
     body = f"""<h1>Typology of parameter-efficient finetuning</h1>
@@ -49,8 +51,7 @@ def parts(name: str, entry: Entry) -> list[str]:
     return list(dict.fromkeys([*(word for insert in entry.technique.insert for word in insert.at), *own])) or ["none"]
 
 
-def _filter(name: str, entries: Sequence[Entry]) -> str:
-    values = sorted({part for entry in entries for part in parts(name, entry)})
+def _filter(name: str, values: Sequence[str]) -> str:
     options = "".join(f"<option>{escape(value)}</option>" for value in values)
     label = escape(LABELS.get(name, name))
     return f'<label>{label} <select name="{escape(_key(name))}"><option value="">any</option>{options}</select></label>'

@@ -122,14 +122,21 @@ def spans(text: str) -> dict[str, tuple[float, float]]:
     return dict(zip(("layer", "attention", "ffn"), edges, strict=True))
 
 
-@pytest.mark.parametrize(("value", "below"), [("x", True), ("h", False)])
-def test_a_module_reads_what_goes_into_a_sublayer_or_what_comes_out(value: str, below: bool) -> None:
-    text = diagram(read(f"{{name: mine, title: Mine, insert: [{{at: ffn, equation: h' = h + relu({value})}}]}}"))
+@pytest.mark.parametrize(
+    ("slot", "value", "above", "below"),
+    [("ffn", "x", "attention", "ffn"), ("ffn", "h", "ffn", None), ("layer", "x", None, "attention"), ("layer", "h", "ffn", None), ("attention", "h", "attention", "ffn")],
+)  # fmt: skip
+def test_a_module_reads_what_goes_into_its_slot_or_what_comes_out(
+    slot: str, value: str, above: str | None, below: str | None
+) -> None:
+    """Where the line begins: over the frame of one sublayer, and under that of another."""
+    text = diagram(read(f"{{name: mine, title: Mine, insert: [{{at: {slot}, equation: h' = h + relu({value})}}]}}"))
     lines = [one for one in ElementTree.fromstring(text).iter(f"{SVG}polyline") if one.attrib["class"] == "read"]
     start = max(-float(one.attrib["points"].split()[0].split(",")[1]) for one in lines)
-    low, high = spans(text)["ffn"]
-    assert (start < low) if below else (start > high)
-    assert spans(text)["attention"][1] < start
+    found = spans(text)
+    assert above is None or start > found[above][1]
+    assert below is None or start < found[below][0]
+    assert start > found["layer"][0]
 
 
 def test_what_is_trained_of_the_host_is_coloured() -> None:

@@ -21,8 +21,9 @@
   document.addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("scheme");
     const tell = () => {
-      button.textContent = `◐ ${root.dataset.scheme}`;
-      button.setAttribute("aria-label", `Colours: ${root.dataset.scheme}`);
+      button.textContent = { system: "◐", light: "☀", dark: "☾" }[root.dataset.scheme];
+      button.title = `Colours: ${root.dataset.scheme}`;
+      button.setAttribute("aria-label", button.title);
     };
     button.hidden = false;
     button.addEventListener("click", () => {

@@ -16,7 +16,7 @@ GREEK: Mapping[str, str] = {
 SIGNS: Mapping[str, str] = {
     "odot": "⊙", "otimes": "⊗", "sum": "∑", "top": "⊤", "times": "×", "cdot": "⋅", "lVert": "‖", "rVert": "‖",
     "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "to": "→", ",": "\u2009", "prime": "′",
-    "lbrace": "{", "rbrace": "}",
+    "lbrace": "{", "rbrace": "}", "star": "⋆",
 }  # fmt: skip
 """Commands of LaTeX for signs, with their characters."""
 

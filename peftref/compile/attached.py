@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,25 @@ class Attached:
         for parameter in self.parameters():
             found.setdefault(self.lr_factor(parameter), []).append(parameter)
         return [{"params": group, "lr": lr * factor} for factor, group in found.items()]
+
+    @contextmanager
+    def tasks(self, numbers: Tensor) -> Iterator[None]:
+        """While inside, the number of each sample's task [batch], for equations with `by_task`.
+
+        Raises PeftrefError `tasks` for what are no whole numbers of at least 0; and in the call, where the batch has another size.
+        """
+        if numbers.dim() != 1 or numbers.is_floating_point() or numbers.numel() == 0 or int(numbers.min()) < 0:
+            text = f"the tasks are a {list(numbers.shape)} tensor of {str(numbers.dtype).removeprefix('torch.')}"
+            raise fail("tasks", text, hint="give one whole number for each sample, counted from 0")
+        flows = self.modules.flows.values()
+        before = [flow.tasks for flow in flows]
+        for flow in flows:
+            flow.tasks = numbers
+        try:
+            yield
+        finally:
+            for flow, tasks in zip(flows, before, strict=True):
+                flow.tasks = tasks
 
     def enable(self) -> None:
         """Lets the active techniques of this host act."""

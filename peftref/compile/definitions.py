@@ -209,6 +209,7 @@ DEFINITIONS: Mapping[str, Callable[..., Any]] = {
     "ifft2": _ifft2,
     "top_softmax": _top_softmax,
     "sample": lambda mean, _: mean,
+    "relaxed": lambda v: 1 / (1 + np.exp(-v)),
     "dropout": lambda v, *_: v,
     "stop_gradient": lambda v: v,
 }

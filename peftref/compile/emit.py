@@ -91,6 +91,7 @@ class Emitter:
             "sum": self._sum,
             "part": self._part,
             "attend": self._attend,
+            "concat": self._concat,
         }
         special = known.get(expr.op)
         if special is not None:
@@ -204,6 +205,15 @@ class Emitter:
         kind = self.scope.kind(inner)
         width = kind.evaluate(self._sizes())[0] // int(count.value)
         return f"{self._atom(self.expression(inner))}.narrow(-{len(kind.dims)}, {int(index.value) * width}, {width})"
+
+    def _concat(self, expr: Call) -> str:
+        parts = [
+            f"{self._atom(self.expression(arg))}[:, 0]"
+            if self.scope.kind(arg).per == "sample"
+            else self.expression(arg)
+            for arg in expr.args
+        ]
+        return f"op.concat({', '.join(parts)})"
 
     def _attend(self, expr: Call) -> str:
         heads = self._number(dict(expr.options).get("heads", Number(1)))

@@ -12,12 +12,17 @@ from transformers.cache_utils import DynamicLayer
 
 @dataclass
 class Flow:
-    """The running call of one stack. mask: [batch, tokens so far], nonzero where a token counts; cache: the host's, when it has one."""
+    """The running call of one stack.
+
+    mask: [batch, tokens so far], nonzero where a token counts; cache: the host's, when it has one; tasks: [batch], the number of
+    each sample's task, where it was told.
+    """
 
     causal: bool = False
     layers: int = 0
     mask: Tensor | None = None
     cache: Any = None
+    tasks: Tensor | None = None
 
 
 @dataclass

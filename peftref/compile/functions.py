@@ -119,6 +119,25 @@ def sample(mean: Tensor, log_variance: Tensor, training: bool) -> Tensor:
     return mean + torch.randn_like(mean) * (log_variance / 2).exp() if training else mean
 
 
+def relaxed(logits: Tensor, training: bool) -> Tensor:
+    """A relaxed Bernoulli sample at temperature 1 while training, else its logit's sigmoid."""
+    if training:
+        noise = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)
+        logits = logits + noise.log() - (-noise).log1p()
+    return torch.sigmoid(logits)
+
+
+def by_task(values: Tensor, h: Tensor, context: Context) -> Tensor:
+    """Of values [n, ...] those of each sample's task, as [batch, 1, ...]; of the first task where none was told."""
+    tasks = context.flow.tasks
+    if tasks is None:
+        return values[:1].unsqueeze(1).expand(h.shape[0], 1, *values.shape[1:])
+    if h.shape[0] % tasks.shape[0]:
+        text = f"{tasks.shape[0]} tasks are told, and the batch has {h.shape[0]} samples"
+        raise fail("tasks", text, hint="tell one task for each sample: with attached.tasks(...)")
+    return values[tasks.to(values.device).repeat_interleave(h.shape[0] // tasks.shape[0])].unsqueeze(1)
+
+
 def edges(h: Tensor, first: int, last: int, context: Context) -> Tensor:
     """1 for the first and last tokens that count of each sample, as [batch, tokens]; tokens that follow a cache are no last ones."""
     new, mask = h.shape[1], context.flow.mask

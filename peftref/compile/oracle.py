@@ -58,6 +58,8 @@ class Oracle:
         if expr.op == "attend":
             heads = dict(expr.options).get("heads", Number(1))
             return self._attend(values, kinds, int(float(self.evaluate(heads))))
+        if expr.op == "by_task":
+            return np.broadcast_to(values[0][0], (values[1].shape[0], 1, *values[0].shape[1:]))
         if expr.op == "edges":
             return self._edges(values[0], **{name: float(self.evaluate(value)) for name, value in expr.options})
         if expr.op == "mean_tokens":
@@ -104,7 +106,11 @@ class Oracle:
     def _concat(values: list[Array], kinds: list[Kind]) -> Array:
         batch = next(value.shape[0] for value, kind in zip(values, kinds, strict=True) if kind.per == "token")
         parts = [
-            value if kind.per == "token" else np.broadcast_to(value, (batch, *value.shape))
+            value
+            if kind.per == "token"
+            else value[:, 0]
+            if kind.per == "sample"
+            else np.broadcast_to(value, (batch, *value.shape))
             for value, kind in zip(values, kinds, strict=True)
         ]
         return np.concatenate(parts, axis=1)

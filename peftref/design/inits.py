@@ -94,6 +94,14 @@ INITS: Mapping[str, Init] = {
             random=True,
         ),
         Init(
+            "unit_uniform",
+            "uniform numbers up to 1 over the root of the length of one axis, as a linear layer of torch begins",
+            "nn.init.uniform_({t}, -({t}.shape[int({axis})] ** -0.5), {t}.shape[int({axis})] ** -0.5)",
+            (_number("axis", "which axis, counted from the end", -1),),
+            axes=1,
+            random=True,
+        ),
+        Init(
             "truncated_normal",
             "normal numbers, cut at two standard deviations",
             "nn.init.trunc_normal_({t}, std={std}, a=-2 * {std}, b=2 * {std})",

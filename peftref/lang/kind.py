@@ -264,6 +264,16 @@ def gather(kinds: tuple[Kind, ...]) -> Kind:
     return Kind((*at.dims, *values.dims[1:]), values.per)
 
 
+def by_task(kinds: tuple[Kind, ...]) -> Kind:
+    """One of [n, ...] for each sample."""
+    values, token = kinds
+    if not values.dims or values.per != "none" or token.per != "token":
+        raise KindError(
+            f"by_task needs values along an axis, and a value per token, not {values.show()} and {token.show()}"
+        )
+    return Kind(values.dims[1:], "sample")
+
+
 def tile(kinds: tuple[Kind, ...], sizes: Mapping[str, Size]) -> Kind:
     """A value [...] n times over gives [n, ...]."""
     return Kind((sizes["n"], *kinds[0].dims), kinds[0].per)
@@ -305,7 +315,7 @@ def concat(kinds: tuple[Kind, ...]) -> Kind:
         raise KindError("one operand of concat must carry the token axis", "concat(P, h) puts the rows of P in front")
     for kind in kinds:
         dims = kind.dims if kind.per == "token" else kind.dims[1:]
-        if dims != first.dims or (kind.per == "none" and not kind.dims):
+        if dims != first.dims or (kind.per != "token" and not kind.dims):
             wanted = ", ".join(["n", *(dim.show() for dim in first.dims)])
             raise KindError(f"{kind.show()} cannot join {first.show()}", f"a leaf of shape [{wanted}] can")
     return first

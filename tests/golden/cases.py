@@ -116,6 +116,11 @@ def merged_before_another(folder: Path) -> object:
     return None
 
 
+def tasks_that_are_none(folder: Path) -> object:
+    with attach(build("llama"), load("poly")).tasks(torch.zeros(2)):
+        return None
+
+
 def tuned_by_two(folder: Path) -> object:
     model = build("llama")
     attach(model, load("full"), "one")
@@ -366,6 +371,8 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "slot-absent": lambda folder: count(read(SOUND.replace("attention.query", "cross_attention.query")), "bert-base"),
     "study-locked": locked,
     "task-twice": task_twice,
+    "tasks": tasks_that_are_none,
+    "opaque": lambda folder: given("peft:xlora"),
     "technique-exists": registered_twice,
     "tune-part": lambda folder: attach(build("gpt2"), read("{name: m, title: M, tune: [attention.query]}")),
     "tuned-twice": tuned_by_two,

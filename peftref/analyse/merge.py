@@ -109,7 +109,12 @@ def _sublayer(effect: Effect) -> _Read:
     into = FOLDS.get(effect.slot)
     if into is None:
         raise NotLinearError(Name("h"), f"of {effect.slot} is a sum that no projection of its own gives")
-    blocked = {"x": "is what enters the sublayer, and its last projection does not see it"}
+    unseen = ", and its last projection does not see it"
+    blocked = {
+        "x": f"is what enters the sublayer{unseen}",
+        "res": f"is the stream beside the sublayer{unseen}",
+        "out": f"is made of the stream beside the sublayer{unseen}",
+    }
     own = Affine(matrix=Name("W"), shift=Name("b"))
     result = affine(effect.values["h"], {"h": own}, blocked, effect.scope)
     return into, _weights(result, effect.values["h"]), _scope(effect.scope, into)

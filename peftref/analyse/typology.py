@@ -127,7 +127,8 @@ def _insertion(reading: Reading) -> Cell:
 
 def _place(part: Part) -> Cell:
     form = part.form
-    if form.integration in ("rescaling", "replacement") or form.quantity in names(form.new):
+    read = names(form.new) | ({"h"} if "out" in names(form.new) else set())
+    if form.integration in ("rescaling", "replacement") or form.quantity in read:
         return Cell("sequential", f"{form.quantity}' = {show(form.value)} works on {form.quantity}")
     return Cell("parallel", f"{show(form.new)} does not read {form.quantity}")
 

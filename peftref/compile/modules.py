@@ -15,7 +15,7 @@ from peftref.compile.merge import merge_into
 from peftref.compile.module import Inserted
 from peftref.compile.run import Run
 from peftref.compile.stack import StackTap
-from peftref.compile.tap import Hold, Tap
+from peftref.compile.tap import HELD, Held, Hold, Tap
 from peftref.compile.tuned import Tuned
 from peftref.design.placement import Placement
 from peftref.host.host import Host
@@ -43,7 +43,7 @@ class Modules(nn.Module):
         self.merged: tuple[str, ...] = ()
         self.unmerged: dict[str, Tensor] = {}
         self.frozen: dict[str, bool] = {}
-        self.held: dict[str, Tensor] = {}
+        self.held: Held = {}
         self.flows: dict[str, Flow] = {}
         self.taps: dict[str, _Removable] = {}
 
@@ -173,9 +173,10 @@ class Modules(nn.Module):
             self.taps[site.path] = Tap(model.get_submodule(site.path), self.runs, lambda: self.combine, self.held)
         tap = self.taps[site.path]
         assert isinstance(tap, Tap)
-        tap.add(site)
-        if site.kind == "sublayer" and "x" in site.ports and f"x {site.name}" not in self.taps:
-            self.taps[f"x {site.name}"] = Hold(model, site, self.runs, self.held)
+        tap.add(site, model)
+        for name in (each for each in HELD if site.kind == "sublayer" and each in site.ports):
+            if f"{name} {site.name}" not in self.taps:
+                self.taps[f"{name} {site.name}"] = Hold(model, site, name, self.runs, self.held)
 
 
 def container(model: nn.Module) -> Modules:

@@ -21,14 +21,17 @@ from peftref.host.site import Port, Site
 
 ORDER = {"activation": 0, "norm": 1, "linear": 2, "sequence": 3, "sublayer": 4}
 OWN = {"g": "weight", "b": "bias", "E": "weight"}
+HELD = {"x": {"x"}, "res": {"res", "out"}}
+"""What is kept for a sublayer, with the quantities that are made of it."""
 Change = Callable[[Tensor], Tensor]
+Held = dict[tuple[str, str], Tensor]
 
 
 class Tap:
     """What one module of the host does differently: effects on its inputs, its own quantities, and its outputs.
 
     active: gives the runs of a site that are active now, in order; each takes the quantities it reads and gives those it sets.
-    held: inputs of sublayers, kept by `Hold` until the sublayer's output is there, by the name of the site.
+    held: what `Hold` kept for a sublayer until its output is there, by the name of the site and of the quantity.
     """
 
     def __init__(
@@ -36,17 +39,20 @@ class Tap:
         module: nn.Module,
         active: Callable[[Site], list[Run]],
         combine: Callable[[], str],
-        held: dict[str, Tensor],
+        held: Held,
     ) -> None:
         self.module = module
         self.active = active
         self.combine = combine
         self.held = held
         self.sites: list[Site] = []
+        self.norms: dict[str, nn.Module] = {}
         self.override = Override(module, self._forward)
 
-    def add(self, site: Site) -> None:
+    def add(self, site: Site, model: nn.Module) -> None:
         """Puts one more site under this tap; inputs come before outputs, parts before wholes."""
+        if "out" in site.ports:
+            self.norms[site.name] = model.get_submodule(site.ports["out"].path)
         if site not in self.sites:
             self.sites.append(site)
             self.sites.sort(key=lambda each: ORDER[each.kind])
@@ -61,14 +67,14 @@ class Tap:
             return original(*args, **kwargs)
         for site, runs in working:
             if site.kind == "activation":
-                args, kwargs = _replaced(args, kwargs, partial(self._apply, site, runs, None))
+                args, kwargs = _replaced(args, kwargs, partial(self._apply, site, runs, {}))
         x = args[0] if args else next(iter(kwargs.values()), None)
         with _own_quantities(self.module, working):
             result = None if self._unread(working) else original(*args, **kwargs)
         for site, runs in working:
             if site.kind in ("linear", "sublayer", "norm"):
-                entering = self.held.pop(site.name, None) if site.kind == "sublayer" else x
-                result = self._output(site, runs, entering, result)
+                known = {"x": x} if site.kind != "sublayer" else self._held(site)
+                result = self._output(site, runs, known, result)
         return result
 
     def _lonely(self, working: list[tuple[Site, list[Run]]]) -> list[tuple[Site, list[Run]]]:
@@ -86,11 +92,14 @@ class Tap:
         runs = outputs[0][1]
         return "h" not in runs[0].reads and not (self.combine() == "sum" and len(runs) > 1)
 
-    def _output(self, site: Site, runs: list[Run], x: Any, result: Any) -> Any:
+    def _held(self, site: Site) -> dict[str, Any]:
+        return {name: self.held.pop((site.name, name)) for name in HELD if (site.name, name) in self.held}
+
+    def _output(self, site: Site, runs: list[Run], known: dict[str, Any], result: Any) -> Any:
         port = site.ports["h"]
         h: Any = result if result is None or isinstance(result, Tensor) else result[port.key]
         part = h if port.rows is None else take(h, port.rows)
-        changed = self._apply(site, [run for run in runs if "h" in run.gives], x, part)
+        changed = self._apply(site, [run for run in runs if "h" in run.gives], known, part)
         if changed is part:
             return result
         whole = changed if port.rows is None else put(h, port.rows, changed)
@@ -98,26 +107,35 @@ class Tap:
             return whole
         return type(result)(whole if i == port.key else each for i, each in enumerate(result))
 
-    def _apply(self, site: Site, runs: list[Run], x: Any, h: Any) -> Any:
+    def _apply(self, site: Site, runs: list[Run], known: dict[str, Any], h: Any) -> Any:
         """h after all runs: one after the other, or the sum of what each alone would add."""
         if self.combine() == "sum" and len(runs) > 1:
-            return h + sum((run(site, self.module, x=x, h=h)["h"] - h for run in runs), start=torch.zeros_like(h))
+            return h + sum((self._after(site, run, known, h) - h for run in runs), start=torch.zeros_like(h))
         for i, run in enumerate(runs):
             if i and site.kind == "linear" and run.replaces_map:
-                h = _on_map(run, site, self.module, x, runs[:i])
+                h = _on_map(run, site, self.module, known["x"], runs[:i])
             else:
-                h = run(site, self.module, x=x, h=h)["h"]
+                h = self._after(site, run, known, h)
         return h
+
+    def _after(self, site: Site, run: Run, known: dict[str, Any], h: Any) -> Any:
+        """h after one run; `out` is what the host would make of the stream and this h."""
+        more = {}
+        if "out" in run.reads:
+            total = known["res"] + h
+            more["out"] = self.norms[site.name](total) if site.name in self.norms else total
+        return run(site, self.module, **known, h=h, **more)["h"]
 
 
 class Hold:
-    """Keeps what enters a sublayer at one place until its output is there at another."""
+    """Keeps what a sublayer reads at one place until its output is there at another. name: x, or res."""
 
     def __init__(
-        self, model: nn.Module, site: Site, active: Callable[[Site], list[Run]], held: dict[str, Tensor]
+        self, model: nn.Module, site: Site, name: str, active: Callable[[Site], list[Run]], held: Held
     ) -> None:
         self.site = site
-        self.port: Port = site.ports["x"]
+        self.name = name
+        self.port: Port = site.ports[name]
         self.active = active
         self.held = held
         module = model.get_submodule(self.port.path)
@@ -129,15 +147,16 @@ class Hold:
         self.override.remove()
 
     def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        wanted = any("x" in run.reads for run in self.active(self.site))
+        wanted = any(not HELD[self.name].isdisjoint(run.reads) for run in self.active(self.site))
+        key = (self.site.name, self.name)
         if wanted and self.port.side == "input":
             given: dict[int | str, Any] = dict(enumerate(args))
             given.update(zip(self.names, args, strict=False))
             given.update(kwargs)
-            self.held[self.site.name] = given[self.port.key] if self.port.key in given else next(iter(kwargs.values()))
+            self.held[key] = given[self.port.key] if self.port.key in given else next(iter(kwargs.values()))
         result = original(*args, **kwargs)
         if wanted and self.port.side == "output":
-            self.held[self.site.name] = result if isinstance(result, Tensor) else result[self.port.key]
+            self.held[key] = result if isinstance(result, Tensor) else result[self.port.key]
         return result
 
 

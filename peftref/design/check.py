@@ -12,6 +12,7 @@ from peftref.host.architecture import SIZES
 from peftref.lang.check import Effect, check
 from peftref.lang.expr import Call, Equation, Name, walk
 from peftref.lang.expr import names as read_names
+from peftref.lang.named import named
 from peftref.lang.ops import TABLE
 from peftref.lang.parse import Locate, parse
 from peftref.lang.scope import Leaf, scope_at
@@ -88,6 +89,8 @@ def _insert(technique: Technique, insert: Insert, document: Document, number: in
     except PeftrefError as error:
         yield from error.problems
         return
+    used |= _read(equation)
+    equation = named(equation, technique.settings)
     read = _read(equation)
     used |= read
     yield from _positions(equation, leaves, document.locate(*path))
@@ -133,9 +136,10 @@ def _read(equation: Equation) -> set[str]:
     for statement in equation.statements:
         found |= read_names(statement.value)
         for node in walk(statement.value):
-            row = TABLE.get(node.op) if isinstance(node, Call) else None
-            if row is not None and row.setting is not None:
-                found.add(row.setting)
+            if isinstance(node, Call):
+                row = TABLE.get(node.op)
+                own = node.op if row is None else row.setting
+                found |= {own} if own else set()
     return found
 
 

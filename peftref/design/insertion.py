@@ -12,6 +12,7 @@ from peftref.design.technique import Technique
 from peftref.host.architecture import slots_of
 from peftref.lang.check import Effect, check
 from peftref.lang.expr import Equation
+from peftref.lang.named import named
 from peftref.lang.parse import parse, plain_locate
 from peftref.lang.scope import Leaf, Scope
 from peftref.problem import PeftrefError, Problem
@@ -47,7 +48,7 @@ def insertions(technique: Technique) -> tuple[Insertion, ...]:
     for insert in technique.insert:
         locate = plain_locate(insert.equation, technique.name)
         leaves = leaves_of(technique, insert)
-        equation = parse(insert.equation, locate)
+        equation = named(parse(insert.equation, locate), technique.settings)
         effects: dict[str, Effect] = {}
         for slot in dict.fromkeys(base for wanted in insert.at for base in slots_of(wanted)):
             effect, wrong = check(equation, slot, leaves, technique.settings, locate)

@@ -84,7 +84,12 @@ def placements(technique: Technique, host: Host) -> tuple[Placement, ...]:
 
 
 def _unread(placement: Placement, host: Host) -> Iterator[Problem]:
-    """Inits that read an embedding matrix where the host has none."""
+    """What is read and not to be had there: an embedding matrix in an init, what enters a sublayer or what it is added to."""
+    site, ports = placement.site, placement.site.ports
+    read = frozenset().union(*(names(value) for value in placement.values.values()))
+    for name, port in (("x", "x"), ("res", "res"), ("out", "res")) if site.kind == "sublayer" else ():
+        if name in read and port not in ports:
+            yield Problem("unknown-quantity", f"{site.name} of {host.name} has no {name}", hint="read h there")
     for leaf in placement.leaves:
         if "E" in placement.site.lacks and "E" in dict(leaf.init_args).values():
             text = f"{placement.site.name} of {host.name} has no embedding matrix for {leaf.name} to begin from"

@@ -113,6 +113,8 @@ KINDS = (
         quantities=(
             _q("x", "d_model", "token", "input of the sublayer", replaceable=False),
             _q("h", "d_model", "token", "output; for attention and ffn, before the residual sum"),
+            _q("res", "d_model", "token", "the stream that h is added to", replaceable=False),
+            _q("out", "d_model", "token", "res + h, normalised where the host does so", replaceable=False),
         ),
     ),
     SlotKind(

@@ -33,10 +33,11 @@ class Projection:
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """A residual sum: its event, the sublayer's operand, and the sum."""
+    """A residual sum: its event, the sublayer's operand, the stream that it is added to, and the sum."""
 
     event: int
     operand: int
+    stream: int
     total: int
 
 
@@ -195,6 +196,6 @@ class Flow:
                 other = event.inputs[0] if event.inputs[1] == hit[0] else event.inputs[1]
                 same = self.graph.shape(other) == self.graph.shape(hit[0])
                 if same and other not in down and self.graph.values[other].live:
-                    return Residual(event.index, hit[0], event.outputs[0])
+                    return Residual(event.index, hit[0], other, event.outputs[0])
             down.update(event.outputs)
         return None

@@ -33,11 +33,16 @@ def sublayer_norms(
     before = _giving(norms, () if x is None else flow.origin(x, start))
     if residual is None:
         return before, None
-    after = next((norm for norm in norms if norm.inputs[0] == residual.total and _only(flow, norm)), None)
+    after = norm_of_sum(flow, norms, residual)
     on_output = _giving(norms, flow.origin(residual.operand, start))
     if before:
         return before, on_output
     return (after, on_output) if after else (on_output, None)
+
+
+def norm_of_sum(flow: Flow, norms: Iterable[Call], residual: Residual) -> Call | None:
+    """The norm that reads a residual sum and lets nothing else read it, as where norms follow the sums."""
+    return next((norm for norm in norms if norm.inputs[0] == residual.total and _only(flow, norm)), None)
 
 
 def _only(flow: Flow, norm: Call) -> bool:

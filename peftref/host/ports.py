@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from peftref.host.flow import Flow
+from peftref.host.flow import Flow, Residual
 from peftref.host.graph import Call
 from peftref.host.site import Port
 
@@ -26,12 +26,26 @@ def output_port(flow: Flow, value: int, call: Call) -> Port | None:
 
 
 def input_port(flow: Flow, value: int, call: Call) -> Port | None:
-    """The first module called within a call that reads a value."""
-    for other in calls_within(flow, call):
+    """The first module called within a call that reads a value; the module of the call itself where none does."""
+    for other in (*calls_within(flow, call)[1:], call):
         for key, given in other.inputs.items():
-            if given == value and other.index != call.index:
+            if given == value:
                 return Port(other.path, "input", key)
     return None
+
+
+def stream_port(flow: Flow, residual: Residual, given: Port, call: Call) -> Port | None:
+    """Where the stream is to be had that a sublayer's output is added to; given: where the output is.
+
+    None where the sum is of more than these two, or of the output only after a scaling.
+    """
+    graph, users = flow.graph, flow.users.get(residual.total, ())
+    output = next(other for other in calls_within(flow, call) if other.path == given.path).outputs[given.key]
+    chain = flow.origin(residual.operand, call.start)
+    makers = [graph.maker(value) for value in chain[: chain.index(output)]]
+    scaled = any(maker is not None and not maker.moves for maker in makers)
+    summed_again = len(users) == 1 and users[0] < call.stop and graph.events[users[0]].op in ("add", "add_")
+    return None if scaled or summed_again else input_port(flow, residual.stream, call)
 
 
 def calls_within(flow: Flow, call: Call) -> list[Call]:

@@ -9,8 +9,8 @@ from peftref.host.ffn import FeedForward
 from peftref.host.flow import Residual
 from peftref.host.graph import Call
 from peftref.host.layers import Layer
-from peftref.host.norms import norms_within, sublayer_norms
-from peftref.host.ports import output_port
+from peftref.host.norms import norm_of_sum, norms_within, sublayer_norms
+from peftref.host.ports import output_port, stream_port
 from peftref.host.site import Port
 from peftref.host.sites import Draft, Writer
 
@@ -111,4 +111,9 @@ class LayerReader:
             self._write(slot, "what enters its residual sum is not the output of a module")
             return
         ports = {"h": port} if entering is None else {"x": entering[1], "h": port}
+        stream = stream_port(self._flow, residual, port, self._layer.call)
+        if stream is not None:
+            ports["res"] = stream
+            after = norm_of_sum(self._flow, self._norms, residual)
+            ports |= {"out": Port(after.path, "output")} if after else {}
         self._write(slot, Draft(port.path, ports), sizes)

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from peftref.compile.restore import restore as restore
     from peftref.design.load import load as load
     from peftref.design.technique import Technique as Technique
-    from peftref.exchange.read_peft import read_peft as read_peft
-    from peftref.exchange.write_peft import write_peft as write_peft
+    from peftref.exchange.adapters.read import read_adapters as read_adapters
+    from peftref.exchange.adapters.write import write_adapters as write_adapters
+    from peftref.exchange.peft.read import read_peft as read_peft
+    from peftref.exchange.peft.write import write_peft as write_peft
     from peftref.host.resolve import resolve as resolve
     from peftref.host.slots import slots as slots
     from peftref.problem import PeftrefError as PeftrefError
@@ -40,13 +42,15 @@ _HOME = {
     "diff": "analyse.diff",
     "explain": "analyse.explain",
     "load": "design.load",
-    "read_peft": "exchange.read_peft",
+    "read_adapters": "exchange.adapters.read",
+    "read_peft": "exchange.peft.read",
     "resolve": "host.resolve",
     "restore": "compile.restore",
     "set_active": "compile.attach",
     "slots": "host.slots",
     "typology": "analyse.typology",
-    "write_peft": "exchange.write_peft",
+    "write_adapters": "exchange.adapters.write",
+    "write_peft": "exchange.peft.write",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -14,7 +14,7 @@ from peftref.design.technique import Technique
 from peftref.lang.expr import Call, Expr, Name, rebuild, walk
 from peftref.lang.show import show
 
-QUANTITIES = ("h", "x", "W", "b", "g", "q", "k", "v", "o", "E")
+QUANTITIES = ("h", "x", "W", "b", "g", "q", "k", "v", "o", "E", "res", "out")
 """Names that mean the same in every equation; all others may be called otherwise."""
 
 
@@ -50,7 +50,7 @@ def diff(one: Technique | str, other: Technique | str) -> Diff:
 
     >>> found = diff("houlsby", "pfeiffer")
     >>> [(each.what, each.one, each.other) for each in found.equations]
-    [('ffn', 'gelu(D @ h + c)', 'relu(D @ h + c)')]
+    [('ffn', 'gelu(D @ h + c)', 'relu(D @ out + c)')]
     """
     first, second = (load(each) if isinstance(each, str) else each for each in (one, other))
     left, right = typology([first, second])

@@ -32,9 +32,13 @@ def formula_parts(technique: Technique) -> tuple[tuple[str, Size], ...]:
     """The parts of the formula: what stands in named slots, under no word, and what goes to each slot of a kind, under its word."""
     named = Size.of(0)
     grouped: dict[str, Size] = {}
+    counted: set[str] = set()
     for insertion in insertions(technique):
         for leaf in insertion.leaves.values():
-            for word, size in _terms(leaf, insertion) if leaf.trainable else ():
+            if not leaf.trainable or leaf.name in counted:
+                continue
+            counted |= {leaf.name} if leaf.scope == "design" else set()
+            for word, size in _terms(leaf, insertion):
                 if word in GROUPS:
                     grouped[word] = grouped.get(word, Size.of(0)) + size
                 else:

@@ -168,11 +168,19 @@ def _eye(expr: Call) -> Expr:
             return Number(1)
         case Call("sub", (left, right)) if left == right:
             return Number(0)
+        case Call("join", (Call("part", (inner, Number(0), count)), *_)) if isinstance(
+            count, Number
+        ) and expr.args == _parts(inner, count):
+            return inner
         case Call("add", (left, Call("sub", (right, taken)))) if left == taken:
             return right
         case Call("sub", (Call("add", (left, right)), taken)) if right == taken:
             return left
     return expr
+
+
+def _parts(whole: Expr, count: Number) -> tuple[Expr, ...]:
+    return tuple(Call("part", (whole, Number(i), count)) for i in range(int(count.value)))
 
 
 def _without_ones(expr: Call, pattern: einsum.Pattern, factors: list[Expr]) -> Expr:

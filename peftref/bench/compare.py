@@ -20,7 +20,7 @@ from peftref.bench.store import Store
 from peftref.bench.timing import Batch
 from peftref.compile.attach import attach
 from peftref.design.opaque import Opaque
-from peftref.exchange.opaque import attach_opaque, count_opaque
+from peftref.exchange.peft.opaque import attach_opaque, count_opaque
 from peftref.host.host import Host
 from peftref.host.presets import preset_names
 from peftref.host.resolve import read_config, resolve

@@ -24,10 +24,10 @@ from peftref.compile.attach import attach
 from peftref.design.catalog import technique_files
 from peftref.design.load import load
 from peftref.design.technique import Technique
-from peftref.exchange.parity import Parity, beside, parity
-from peftref.exchange.peft import LIBRARY, config
-from peftref.exchange.read_peft import read_peft
-from peftref.exchange.write_peft import write_peft
+from peftref.exchange.peft.form import LIBRARY, config
+from peftref.exchange.peft.parity import Parity, beside, parity
+from peftref.exchange.peft.read import read_peft
+from peftref.exchange.peft.write import write_peft
 from peftref.host.resolve import resolve
 from peftref.problem import PeftrefError
 

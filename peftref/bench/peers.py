@@ -26,7 +26,7 @@ from peftref.design.load import load, techniques
 from peftref.design.placement import placements
 from peftref.design.technique import Technique
 from peftref.design.write import write_whole
-from peftref.exchange.peft import LIBRARY, config
+from peftref.exchange.peft.form import LIBRARY, config
 from peftref.problem import PeftrefError
 
 

@@ -15,10 +15,13 @@ class Library(StrEnum):
     """A library that modules are exchanged with."""
 
     peft = "peft"
+    adapters = "adapters"
 
 
 def import_(
-    checkpoint: Annotated[str, typer.Argument(help="a checkpoint of peft: a folder or a Hugging Face name")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="a checkpoint of peft or adapters: a folder or a Hugging Face name")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="the folder that the module is saved in")],
     host: Annotated[
         str | None, typer.Option("--host", "-H", help="the host's folder or name; the one that the checkpoint names")
@@ -27,14 +30,14 @@ def import_(
     """Import a checkpoint of another library as a saved module."""
     from peftref.exchange.checkpoint import read_checkpoint
     from peftref.exchange.host_model import host_model
-    from peftref.exchange.read_peft import read_peft
+    from peftref.exchange.libraries import read_module
     from peftref.problem import fail
 
     found = read_checkpoint(checkpoint)
-    base = host or found.fields.get("base_model_name_or_path")
+    base = host or found.host
     if not base:
         raise fail("host-unknown", f"{checkpoint} does not name its host", hint="give it with --host")
-    attached = read_peft(found, host_model(base, found.fields.get("task_type")))
+    attached = read_module(found, host_model(base, found.fields.get("task_type")))
     print(f"{attached.technique.title}, saved: {attached.save(out)}")
 
 
@@ -48,6 +51,6 @@ def export(
     """Export a saved module as a checkpoint of another library."""
     from peftref.compile.restore import restore
     from peftref.exchange.host_model import host_model
-    from peftref.exchange.write_peft import write_peft
+    from peftref.exchange.libraries import write_module
 
-    print(f"written for {to}: {write_peft(restore(host_model(host, task), module), folder)}")
+    print(f"written for {to}: {write_module(to, restore(host_model(host, task), module), folder)}")

@@ -204,6 +204,7 @@ DEFINITIONS: Mapping[str, Callable[..., Any]] = {
     "correlate": _correlate,
     "fourier": _fourier,
     "scatter": _scatter,
+    "join": lambda *parts: np.concatenate(parts),
     "tile": lambda value, n: np.stack([value] * n),
     "gather": lambda values, at: values[np.asarray(at, dtype=int)],
     "ifft2": _ifft2,

@@ -165,6 +165,12 @@ def concat(*parts: Tensor) -> Tensor:
     return torch.cat([part if part.dim() == most else part.expand(batch, *part.shape) for part in parts], dim=1)
 
 
+def join(*parts: Tensor) -> Tensor:
+    """Vectors one after the other along the last axis; those that are the same for all tokens are repeated."""
+    whole = max(parts, key=torch.Tensor.dim)
+    return torch.cat([part.expand(*whole.shape[:-1], part.shape[-1]) for part in parts], -1)
+
+
 def mean_tokens(h: Tensor, context: Context) -> Tensor:
     """The mean over the tokens that count: [batch, tokens, ...] to [batch, 1, ...]."""
     mask = context.flow.mask

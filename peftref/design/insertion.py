@@ -28,6 +28,7 @@ class Insertion:
     leaves: Mapping[str, Leaf]
     equation: Equation
     effects: Mapping[str, Effect]
+    optional: bool = False
 
     @property
     def scope(self) -> Scope:
@@ -55,7 +56,7 @@ def insertions(technique: Technique) -> tuple[Insertion, ...]:
             problems += wrong
             if effect is not None:
                 effects[slot] = effect
-        found.append(Insertion(insert.at, insert.layers, insert.stacks, leaves, equation, effects))
+        found.append(Insertion(insert.at, insert.layers, insert.stacks, leaves, equation, effects, insert.optional))
     if problems:
         raise PeftrefError(problems)
     return tuple(found)

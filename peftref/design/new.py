@@ -29,6 +29,7 @@ _SHOWN: dict[str, str] = {
     "note": "anything else",
     "layers": "{last: 2}",
     "stacks": "[decoder]",
+    "optional": "true",
     "leaves": "{A: {shape: [r, d_in], init: zeros}}",
 }
 """What a field that is left out could look like; written as a comment."""

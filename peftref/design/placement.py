@@ -71,7 +71,7 @@ def placements(technique: Technique, host: Host) -> tuple[Placement, ...]:
         try:
             sites = _chosen(insertion, host, technique)
         except PeftrefError as error:
-            problems += error.problems
+            problems += [] if insertion.optional else error.problems
             continue
         placed = [Placement(site, insertion, insertion.effects[site.slot]) for site in sites]
         found += [placement for placement in placed if placement.values]
@@ -161,7 +161,7 @@ def copies(technique: Technique, placed: tuple[Placement, ...]) -> tuple[Copy, .
                 text = f"the leaf {leaf.name} is shared by sites that need {list(known.shape)} and {list(shape)}"
                 problems[text] = Problem("shared-shape", text, hint="narrow its scope, or the slots of the insertion")
             sites = (*known.sites, placement.site) if known else (placement.site,)
-            found[name] = Copy(name, leaf, dims, shape, sites)
+            found[name] = Copy(name, leaf, known.dims if known else dims, shape, sites)
     if problems:
         raise PeftrefError(problems.values())
     return tuple(found.values())

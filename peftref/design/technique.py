@@ -23,6 +23,7 @@ from peftref.design.fields import (
 from peftref.design.frozen_map import Fixed, FrozenMap, Identifier
 from peftref.design.init_call import InitField
 from peftref.design.layers import Layers, LayersField
+from peftref.design.peer import Peer as Peer
 from peftref.host.architecture import Frozen
 from peftref.problem import PeftrefError, Place, Problem, nearest
 
@@ -79,6 +80,7 @@ class Insert(Frozen):
     stacks: tuple[str, ...] | None = Field(
         None, description="which stacks of the host, all where left out", min_length=1
     )
+    optional: bool = Field(False, description="true where a host without its slots does without it", strict=True)
     leaves: Fixed[Leaf] = Field(FrozenMap(), description="the tensors that it adds, by the names in the equation")
     equation: Equation = Field(description="statements; a primed name on the left is the quantity that is replaced")
 
@@ -88,28 +90,6 @@ class Procedure(Frozen):
 
     name: Identifier = Field(description="name of the hook")
     settings: Fixed[SettingField] = Field(FrozenMap(), description="what the hook is told")
-
-
-class Peer(Frozen):
-    """How a peer library calls this technique: what is needed to exchange modules with it and to measure side by side."""
-
-    type: str = Field(description="the name of its type there")
-    settings: Fixed[Identifier] = Field(FrozenMap(), description="what it calls the settings: OURS: THEIRS")
-    fixed: Fixed[SettingField] = Field(FrozenMap(), description="its fields that have one value for this technique")
-    targets: Fixed[Slots] = Field(
-        FrozenMap(),
-        description="its fields that list modules, with their slots; all slots in target_modules where left out",
-    )
-    keys: Fixed[Line] = Field(
-        FrozenMap(), description="what it calls the leaves, behind the module's path where there is one: LEAF: KEY"
-    )
-    harmless: Fixed[tuple[SettingField, ...]] = Field(
-        FrozenMap(), description="its fields that leave no mark on a saved module, with the values of which that holds"
-    )
-    buffers: Fixed[Line] = Field(
-        FrozenMap(), description="frozen leaves that it makes itself and does not save: LEAF: ATTRIBUTE of its layer"
-    )
-    pairs: tuple[Identifier, ...] = Field((), description="leaves of positions that it keeps as rows and columns")
 
 
 class Technique(Frozen):

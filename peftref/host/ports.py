@@ -37,15 +37,23 @@ def input_port(flow: Flow, value: int, call: Call) -> Port | None:
 def stream_port(flow: Flow, residual: Residual, given: Port, call: Call) -> Port | None:
     """Where the stream is to be had that a sublayer's output is added to; given: where the output is.
 
-    None where the sum is of more than these two, or of the output only after a scaling.
+    Where sublayers stand side by side, it is the stream that all of them are added to. None where the output is scaled first.
     """
-    graph, users = flow.graph, flow.users.get(residual.total, ())
+    graph = flow.graph
     output = next(other for other in calls_within(flow, call) if other.path == given.path).outputs[given.key]
     chain = flow.origin(residual.operand, call.start)
     makers = [graph.maker(value) for value in chain[: chain.index(output)]]
-    scaled = any(maker is not None and not maker.moves for maker in makers)
-    summed_again = len(users) == 1 and users[0] < call.stop and graph.events[users[0]].op in ("add", "add_")
-    return None if scaled or summed_again else input_port(flow, residual.stream, call)
+    if any(maker is not None and not maker.moves for maker in makers):
+        return None
+    others, total = [residual.stream], residual.total
+    while len(users := flow.users.get(total, ())) == 1 and users[0] < call.stop:
+        event = graph.events[users[0]]
+        if event.op not in ("add", "add_"):
+            break
+        others += [value for value in event.inputs if value != total]
+        total = event.outputs[0]
+    entering = [value for value in others if value in call.inputs.values()]
+    return input_port(flow, entering[0] if entering else others[-1], call) if len(others) == 1 or entering else None
 
 
 def calls_within(flow: Flow, call: Call) -> list[Call]:

@@ -321,6 +321,17 @@ def concat(kinds: tuple[Kind, ...]) -> Kind:
     return first
 
 
+def join(kinds: tuple[Kind, ...]) -> Kind:
+    """Vectors [a] and [b] give [a + b]."""
+    wrong = next((kind for kind in kinds if len(kind.dims) != 1), None)
+    if wrong is not None:
+        raise KindError(f"join needs vectors, and this is {wrong.show()}")
+    total = kinds[0].dims[0]
+    for kind in kinds[1:]:
+        total = total + kind.dims[0]
+    return Kind((total,), widest(kinds))
+
+
 def attend(kinds: tuple[Kind, ...]) -> Kind:
     """Queries [d] per token, keys [d] and values [e] per token or as rows [n, d] and [n, e], give [e] per token.
 

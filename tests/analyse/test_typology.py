@@ -119,7 +119,7 @@ def test_what_differs_is_named() -> None:
     assert {each.what for each in found.settings} == {"r", "alpha", "dropout"}
     small = diff("houlsby", "pfeiffer")
     assert [(each.what, each.one, each.other) for each in small.equations] == [
-        ("ffn", "gelu(D @ h + c)", "relu(D @ h + c)")
+        ("ffn", "gelu(D @ h + c)", "relu(D @ out + c)")
     ]
     assert [each.what for each in small.slots] == ["attention"]
 

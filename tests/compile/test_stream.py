@@ -80,11 +80,16 @@ def test_a_setting_names_what_is_read_and_what_is_called() -> None:
     assert not torch.equal(found[1], found[2])
 
 
+def test_where_sublayers_stand_side_by_side_it_is_the_stream_of_both() -> None:
+    model = build("gpt_neox").double()
+    entering, given_by = given(model, "layers.0"), given(model, "layers.1.post_mlp_dropout")
+    before = given(model, "layers.1")
+    attach(model, reading("h' = h + out + l * h"))
+    torch.testing.assert_close(given(model, "layers.1"), before + entering + given_by, rtol=1e-9, atol=1e-9)
+
+
 def test_a_stream_that_is_not_there_is_told() -> None:
-    """The sublayers of GPT-NeoX stand side by side: there is no sum of one alone."""
-    model = build("gpt_neox")
-    with pytest.raises(PeftrefError, match="has no out"):
-        attach(model, reading("h' = h + l * out"))
-    assert "peftref" not in model._modules
+    model = build("bert")
     with pytest.raises(PeftrefError, match="has no res"):
-        attach(build("bert"), reading("h' = h + l * res", "layer"))
+        attach(model, reading("h' = h + l * res", "layer"))
+    assert "peftref" not in model._modules

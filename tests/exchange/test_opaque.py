@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from peftref.bench.entries import wanted_techniques
 from peftref.design.given import entrant, given
 from peftref.design.opaque import Opaque, opaque, opaques
-from peftref.exchange.opaque import attach_opaque, count_opaque
+from peftref.exchange.peft.opaque import attach_opaque, count_opaque
 from peftref.problem import PeftrefError
 
 BATCH = {"input_ids": torch.arange(3, 17).view(2, 7), "attention_mask": torch.ones(2, 7, dtype=torch.long)}

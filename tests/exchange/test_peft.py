@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from peftref.cli import main
 from peftref.compile.attach import attach
 from peftref.design.load import load
-from peftref.exchange import peft as exchange
-from peftref.exchange.read_peft import read_peft
-from peftref.exchange.write_peft import write_peft
+from peftref.exchange.peft import form as exchange
+from peftref.exchange.peft.read import read_peft
+from peftref.exchange.peft.write import write_peft
 from peftref.host.resolve import resolve
 from peftref.problem import PeftrefError
 from tests.compile.hosts import build, inputs

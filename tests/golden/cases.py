@@ -24,9 +24,9 @@ from peftref.design.given import given, rates
 from peftref.design.load import load, read, read_file
 from peftref.design.new import write_new
 from peftref.design.register import register
-from peftref.exchange.peft import config as peft_config
-from peftref.exchange.read_peft import read_peft
-from peftref.exchange.write_peft import write_peft
+from peftref.exchange.peft.form import config as peft_config
+from peftref.exchange.peft.read import read_peft
+from peftref.exchange.peft.write import write_peft
 from peftref.host.family import read_family
 from peftref.host.presets import load_preset
 from peftref.host.resolve import resolve

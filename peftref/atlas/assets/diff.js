@@ -2,7 +2,7 @@
 "use strict";
 window.peftref = window.peftref || {};
 (() => {
-  const fixed = new Set(["h", "x", "W", "b", "g", "q", "k", "v", "o", "E"]);
+  const fixed = new Set(["h", "x", "W", "b", "g", "q", "k", "v", "o", "E", "res", "out"]);
   const shown = (node) => node.n ?? node.s ?? `"${node.t}"`;
 
   const walk = function* (node) {

@@ -1,0 +1,45 @@
+"""How a peer library calls a technique: what is needed to exchange modules with it and to measure side by side."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from peftref.design.fields import Line, SettingField, Slots
+from peftref.design.frozen_map import Fixed, FrozenMap, Identifier
+from peftref.host.architecture import Frozen
+
+
+class Peer(Frozen):
+    """How a peer library calls this technique: what is needed to exchange modules with it and to measure side by side."""
+
+    type: str = Field(description="the name of its type there")
+    settings: Fixed[Identifier] = Field(FrozenMap(), description="what it calls the settings: OURS: THEIRS")
+    values: Fixed[Fixed[SettingField]] = Field(
+        FrozenMap(), description="what it calls the values of settings, where otherwise: SETTING: {OURS: THEIRS}"
+    )
+    ratios: Fixed[Identifier] = Field(
+        FrozenMap(), description="sizes of ours that it keeps as d_model over the size: OURS: THEIRS"
+    )
+    ours: Fixed[SettingField] = Field(FrozenMap(), description="settings of ours that have one value there")
+    fixed: Fixed[SettingField] = Field(FrozenMap(), description="its fields that have one value for this technique")
+    targets: Fixed[Slots] = Field(
+        FrozenMap(),
+        description="its fields that list modules, with their slots; all slots in target_modules where left out",
+    )
+    keys: Fixed[Line] = Field(
+        FrozenMap(), description="what it calls the leaves, behind the module's path where there is one: LEAF: KEY"
+    )
+    layouts: Fixed[Line] = Field(
+        FrozenMap(),
+        description="how a leaf lies in its tensor, axis by axis, where otherwise: the number of an axis of the leaf, "
+        "`layer` for one over the layers, `0/2` for the first of two",
+    )
+    harmless: Fixed[tuple[SettingField, ...]] = Field(
+        FrozenMap(), description="its fields that leave no mark on a saved module, with the values of which that holds"
+    )
+    ignored: tuple[Identifier, ...] = Field((), description="its fields that change nothing for this technique")
+    buffers: Fixed[Line] = Field(
+        FrozenMap(), description="frozen leaves that it makes itself and does not save: LEAF: ATTRIBUTE of its layer"
+    )
+    pairs: tuple[Identifier, ...] = Field((), description="leaves of positions that it keeps as rows and columns")
+    parts: tuple[Peer, ...] = Field((), description="the types of its that together are this technique")

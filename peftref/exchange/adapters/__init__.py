@@ -1,0 +1,1 @@
+"""Modules exchanged with adapter-hub/adapters."""

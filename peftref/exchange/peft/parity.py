@@ -1,0 +1,127 @@
+"""A technique here and in peft on two copies of one host, with the same parameters: how far apart they are."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from peftref.compile.attach import attach, put_leaves
+from peftref.compile.attached import Attached
+from peftref.design.technique import Technique
+from peftref.exchange.peft import form as exchange
+from peftref.host.resolve import resolve
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A technique on a host, here and in peft."""
+
+    ours: Attached
+    theirs: PeftModel
+
+    def leaves(self) -> dict[str, Tensor]:
+        """Peft's own parameters, by the names of the copies that they are here."""
+        copies = list(self.ours.module.copies)
+        marks = {each.name: torch.tensor(float(number)) for number, each in enumerate(copies)}
+        state = exchange.state(self.ours.technique, self.ours.module.host, marks)
+        keys = {key: copies[int(mark)].name for key, mark in state.items() if mark.dim() == 0}
+        found = {}
+        for name, parameter in self.theirs.named_parameters(remove_duplicate=False):
+            key = name.replace(".default", "")
+            key = key if key in keys else key.removesuffix(".weight")
+            if key in keys:
+                found[keys[key]] = parameter
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """The largest differences, each as a share of the largest number; None where there is nothing to compare.
+
+    output: of the host with the module. gradient: of every trained leaf. merged: of the host's weights.
+    """
+
+    output: float
+    gradient: float
+    merged: float | None
+
+
+def beside(model: PreTrainedModel, technique: Technique, *, seed: int = 2) -> Pair:
+    """The technique on a host, which is used up, and on a copy of it in peft; in double precision, with the same random leaves.
+
+    Raises PeftrefError where peft does not have the technique, or not on this host.
+    """
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
+    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+
+    host = resolve(model)
+    fields = exchange.config(technique, host)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(fields.pop("peft_type"))]
+        theirs = get_peft_model(copy.deepcopy(model), kind(**fields), autocast_adapter_dtype=False).double().eval()
+    for layer in theirs.modules():
+        if hasattr(layer, "_attach_hooks"):
+            layer._attach_hooks("default")  # a change of dtype makes new parameters, which have no hooks
+    ours = attach(model.double(), technique)
+    put_leaves(ours, exchange.made(technique, host, theirs))
+    leaves = {each.name: ours.module.leaf(each.name) for each in ours.module.copies}
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for each in ours.module.copies:
+            if each.leaf.trainable:
+                leaves[each.name].add_(0.1 * torch.randn_like(leaves[each.name]))
+    like = get_peft_model_state_dict(theirs)
+    tensors = exchange.state(technique, host, leaves)
+    if set(tensors) != set(like):
+        raise ValueError(f"peft keeps {sorted(like.keys() ^ tensors.keys())}")
+    set_peft_model_state_dict(
+        theirs, {key: value.detach().clone().reshape(like[key].shape) for key, value in tensors.items()}
+    )
+    return Pair(ours, theirs)
+
+
+def parity(pair: Pair, batch: Mapping[str, Tensor]) -> Parity:
+    """How far a pair is apart; it is used up, since merging changes the weights of both."""
+    ours, theirs = pair.ours, pair.theirs
+    here, there = (_backward(model, batch) for model in (ours.model, theirs))
+    found, trained = pair.leaves(), [each for each in ours.module.copies if each.leaf.trainable]
+    gradients = [(_gradient(ours.module.leaf(each.name)), _gradient(found[each.name])) for each in trained]
+    return Parity(_apart(here, there), max(_apart(*each) for each in gradients), _merged(pair))
+
+
+def _backward(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    out: Tensor = model(**batch)[0]
+    weights = torch.linspace(0.1, 1, out.numel(), dtype=out.dtype).view_as(out)
+    torch.autograd.backward((out * weights).sum())
+    return out.detach()
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def _merged(pair: Pair) -> float | None:
+    if not pair.ours.mergeable:
+        return None
+    pair.ours.merge()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = pair.theirs.merge_and_unload().state_dict()
+    own = {key: value for key, value in pair.ours.model.state_dict().items() if not key.startswith("peftref.")}
+    return max(_apart(value, theirs[key]) for key, value in own.items())
+
+
+def _apart(here: Tensor, there: Tensor) -> float:
+    return float((here - there.reshape(here.shape)).abs().max() / there.abs().max().clamp_min(1e-12))

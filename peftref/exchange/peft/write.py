@@ -1,0 +1,70 @@
+"""An attached module written as a checkpoint of huggingface/peft."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from peftref.compile.attached import Attached, own_parameters
+from peftref.design.write import whole_folder
+from peftref.exchange.peft import form as exchange
+from peftref.exchange.peft.shell import peft_model
+from peftref.problem import PeftrefError, Problem, fail
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+def write_peft(attached: Attached, folder: str | Path) -> Path:
+    """Writes a module so that `PeftModel.from_pretrained` loads it on the same host with the same outputs; returns the folder.
+
+    A task head that is trained beside it is written too. Raises PeftrefError `no-peer`, `peer-slice`, `peer-refuses`,
+    `peer-differs` where peft would make other frozen tensors than the module has, `save-place`; nothing is written then.
+    """
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise fail("save-place", f"{target} holds something else", hint="give a new folder")
+    technique, host, module = attached.technique, attached.modules.host, attached.module
+    fields = exchange.config(technique, host)
+    leaves = {copy.name: module.leaf(copy.name).detach() for copy in module.copies}
+    tensors = exchange.state(technique, host, leaves)
+    heads = sorted({name.split(".")[0] for name, each in own_parameters(attached.model) if each.requires_grad})
+    if heads:
+        fields["modules_to_save"] = heads
+    with peft_model(attached.model, fields) as theirs:
+        _fill(theirs, tensors, exchange.made(technique, host, theirs), leaves)
+        try:
+            with whole_folder(target) as made:
+                theirs.save_pretrained(str(made))
+        except OSError as error:
+            raise fail("save-place", f"{target} cannot be written: {error.strerror or error}") from None
+    return target
+
+
+@torch.no_grad()
+def _fill(
+    theirs: PeftModel, tensors: Mapping[str, Tensor], made: Mapping[str, Tensor], leaves: Mapping[str, Tensor]
+) -> None:
+    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+
+    problems = [
+        Problem("peer-differs", f"peft makes {name} itself, and not as it is here")
+        for name, value in made.items()
+        if not torch.equal(value.to(leaves[name].device), leaves[name])
+    ]
+    like = get_peft_model_state_dict(theirs)
+    heads = {key for key in like if key not in tensors}
+    for key in sorted(tensors.keys() - like.keys()):
+        problems.append(Problem("peer-differs", f"peft has no tensor {key}"))
+    for key, value in tensors.items():
+        if key in like and like[key].numel() != value.numel():
+            text = f"{key} is {list(like[key].shape)} in peft, and {list(value.shape)} here"
+            problems.append(Problem("peer-differs", text))
+    if problems:
+        raise PeftrefError(problems)
+    shaped = {key: value.reshape(like[key].shape) for key, value in tensors.items()}
+    set_peft_model_state_dict(theirs, shaped | {key: like[key] for key in heads})

@@ -1,0 +1,85 @@
+"""What adapters 1.3 computed, as tests/parity/adapters has it: same parameters in, same counts, outputs and gradients out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as tf
+from safetensors.torch import load_file
+
+from peftref.compile.attached import Attached
+from peftref.exchange.adapters.form import places
+from peftref.exchange.adapters.library import library
+from peftref.exchange.adapters.read import read_adapters
+
+FIXTURES = Path(__file__).parent / "adapters" / "fixtures"
+CASES = sorted(path.parent.relative_to(FIXTURES).as_posix() for path in FIXTURES.glob("*/*/expected.safetensors"))
+EXACT, SINGLE = 1e-9, {"t5": 1e-5}
+"""How near it comes; T5 has a softmax in single precision, in which transformers 4 and 5 differ by themselves."""
+
+
+def close(ours: torch.Tensor | None, theirs: torch.Tensor, bound: float, what: str = "") -> None:
+    """Holds two tensors against each other, by the largest number there."""
+    assert ours is not None, what
+    scale = max(1.0, theirs.abs().max().item())
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=bound * scale, msg=lambda text: f"{what}: {text}")
+
+
+def host(family: str) -> Any:
+    """The host of a fixture, as transformers 5 loads it, in double precision."""
+    import json
+
+    kind = getattr(tf, json.loads((FIXTURES / family / "config.json").read_text())["architectures"][0])
+    return kind.from_pretrained(FIXTURES / family, attn_implementation="eager").double().eval()
+
+
+def batch(family: str) -> dict[str, torch.Tensor]:
+    """What the host of a fixture was run on."""
+    generator = torch.Generator().manual_seed(1)
+    if family == "vit":
+        return {"pixel_values": torch.randn(2, 3, 8, 8, generator=generator, dtype=torch.double)}
+    ids = torch.randint(3, 16, (2, 5), generator=generator)
+    return {"input_ids": ids, "decoder_input_ids": ids[:, :4]} if family in ("t5", "bart") else {"input_ids": ids}
+
+
+def backward(model: Any, family: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output, after a backward pass, and the gradient of the embedding matrix or of the image."""
+    given = batch(family)
+    images = "pixel_values" in given
+    entering = (given["pixel_values"] if images else model.get_input_embeddings().weight).requires_grad_(True)
+    out: torch.Tensor = model(**given)[0]
+    (out * torch.linspace(0.1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+    assert entering.grad is not None
+    return out.detach(), entering.grad
+
+
+def gradients(attached: Attached, family: str, expected: dict[str, torch.Tensor]) -> dict[str, tuple[Any, Any]]:
+    """For every leaf its gradient here and there, both as the leaf lies."""
+    base, found = library().families[family].base, {}
+    for name, place in places(attached.technique, attached.modules.host, "small").items():
+        leaf = attached.module.leaf(name)
+        key = f"gradient.{place.key}"
+        whole = expected[key] if key in expected else expected[f"gradient.{base}.{place.key}"]
+        theirs = place.layout.take(whole.contiguous(), tuple(leaf.shape), place.layer, place.layers)
+        found[name] = (leaf.grad, theirs)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_counts_outputs_and_gradients(case: str) -> None:
+    family = case.partition("/")[0]
+    bound = SINGLE.get(family, EXACT)
+    model, expected = host(family), load_file(FIXTURES / case / "expected.safetensors")
+    with torch.no_grad():
+        before = model(**batch(family))[0]
+    attached = read_adapters(FIXTURES / case, model)
+    assert sum(each.numel() for each in attached.parameters()) == expected["trained"].item()
+    out, entering = backward(model, family)
+    close(out, expected["output"], bound)
+    assert (out - before).abs().max() > 1e-4
+    close(entering, expected["input"], bound)
+    for name, (ours, theirs) in gradients(attached, family, expected).items():
+        close(ours, theirs, bound, name)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from peftref.compile.attach import attach as attach
     from peftref.compile.attach import set_active as set_active
     from peftref.compile.attached import Attached as Attached
+    from peftref.compile.attached import merge as merge
     from peftref.compile.restore import restore as restore
     from peftref.design.load import load as load
     from peftref.design.technique import Technique as Technique
@@ -42,6 +43,7 @@ _HOME = {
     "diff": "analyse.diff",
     "explain": "analyse.explain",
     "load": "design.load",
+    "merge": "compile.attached",
     "read_adapters": "exchange.adapters.read",
     "read_peft": "exchange.peft.read",
     "resolve": "host.resolve",

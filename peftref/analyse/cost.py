@@ -96,8 +96,9 @@ def cost(technique: Technique | str, host: HostLike, *, batch: int = 8, length: 
     reaches = _reaches(there, [*(each.site for each in placed if _trains(each)), *tuned])
     lowest = dict(reaches)
     bare = _Lengths(there, length, {}, {})
-    weights = sum(2 * _weight(site) for site in tuned if site.kind == "linear")
-    kept |= {_holder(site, X): batch * length * site.sizes["d_in"] for site in tuned if site.kind == "linear"}
+    multiplied = [site for site in tuned if site.kind == "linear" and not ARCHITECTURE.slot(site.slot).lookup]
+    weights = sum(2 * _weight(site) for site in multiplied)
+    kept |= {_holder(site, X): batch * length * site.sizes["d_in"] for site in multiplied}
     return Costs(
         technique=technique.name,
         host=there.name,
@@ -136,7 +137,8 @@ def _parts(technique: Technique, placement: Placement, load: Load) -> _Found:
             effect, sizes = placement.effect, numbers(site, technique.settings)
             chosen = alone(placement.insertion, effect, site.lacks, sizes, measure) or chosen
         found = measure.cost(chosen)
-        own = 2 * _weight(site) * load.tokens if _replaces(site, chosen, quantity) else 0
+        made = _replaces(site, chosen, quantity) and not ARCHITECTURE.slot(site.slot).lookup
+        own = 2 * _weight(site) * load.tokens if made else 0
         forward, backward = forward + found.flops - own, backward + found.backward - own
         kept |= {each: measure.elements(each) for each in measure.kept(chosen)}
     return _Found(forward, backward, kept)
@@ -171,7 +173,7 @@ def _longer(technique: Technique, placed: Iterable[Placement], kind: str) -> Map
 
 
 def _counted(site: Site) -> bool:
-    return site.kind == "linear" and ARCHITECTURE.slot(site.slot).component != "head"
+    return site.kind == "linear" and ARCHITECTURE.slot(site.slot).component not in ("embedding", "head")
 
 
 def _weight(site: Site) -> int:

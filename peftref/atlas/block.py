@@ -37,6 +37,10 @@ class Block:
         """The whole block."""
         self.canvas.text(CENTRE.edge, self.y, "input", "note")
         self.y += 12
+        for slot in (
+            slot.name for slot in ARCHITECTURE.slots if slot.name.startswith("embedding.") and slot.kind == "linear"
+        ):
+            self.optional(slot)
         self.rank([self.place("embedding", CENTRE)])
         self.optional("embedding.norm")
         bottom = self.y
@@ -46,7 +50,7 @@ class Block:
         if self.touched("cross_attention"):
             self.sublayer("cross_attention", self.attention)
         self.sublayer("ffn", self.feed_forward)
-        self.rank([self.place("layer", SIDE, bare=True)], {"x": entering})
+        self.rank([self.place("layer", SIDE, bare=True)], {"x": entering, "res": entering, "out": entering})
         self.canvas.frame(6, WIDTH - 6, bottom + 4, self.y + 14, "× n layers", back=True)
         self.line(20)
         self.rank([self.place("final.norm", CENTRE)])
@@ -65,7 +69,8 @@ class Block:
         self.optional(f"{component}.post_norm")
         self.line(16)
         self.canvas.frame(LEFT, RIGHT, low, self.y - 2, NAMES.get(component, component))
-        self.rank([self.place(component, SIDE, bare=True)], {"x": self.points["x"]})
+        stream = {"res": (BYPASS, self.y + 8), "out": (BYPASS, self.y + 2)}
+        self.rank([self.place(component, SIDE, bare=True)], {"x": self.points["x"], **stream})
         end = self.y + 8
         self.canvas.path([(CENTRE.edge, self.y), (CENTRE.edge, end)], "flow")
         self.canvas.path(

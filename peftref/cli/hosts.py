@@ -6,17 +6,17 @@ from typing import Annotated
 
 import typer
 
-from peftref.cli.options import HostOption, Json, Name, Names, Settings
+from peftref.cli.options import At, HostOption, Json, Name, Names, Settings
 from peftref.cli.output import as_json, lines, print_table, rich_print
 
 
-def count(names: Names, host: HostOption, settings: Settings = None, json: Json = False) -> None:
+def count(names: Names, host: HostOption, settings: Settings = None, at: At = None, json: Json = False) -> None:
     """Count what techniques train, store and need on a host, without building anything."""
     from peftref.analyse.count import count as counted
     from peftref.design.given import given
     from peftref.report.typology import counts_json, counts_table
 
-    found = [counted(given(name, settings or ()), host) for name in names]
+    found = [counted(given(name, settings or (), at or ()), host) for name in names]
     if json:
         as_json([counts_json(each) for each in found])
     else:
@@ -39,6 +39,7 @@ def explain(
     technique: Name,
     host: HostOption,
     settings: Settings = None,
+    at: At = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="samples in a batch")] = 8,
     length: Annotated[int, typer.Option("--length", min=1, help="tokens in a sample")] = 64,
     json: Json = False,
@@ -50,7 +51,7 @@ def explain(
     from peftref.design.given import given
     from peftref.report.technique import explanation_lines
 
-    found = explained(given(technique, settings or ()), host, batch=batch, length=length)
+    found = explained(given(technique, settings or (), at or ()), host, batch=batch, length=length)
     if json:
         as_json(asdict(found))
     else:

@@ -24,6 +24,13 @@ HostOption = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="a setting for every technique named: --set r=16")]
 
+At = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--at", help="a slot where every technique named is to stand, in place of its own: --at embedding.tokens"
+    ),
+]
+
 
 class Form(StrEnum):
     """How a table is printed."""

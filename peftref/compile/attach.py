@@ -12,7 +12,7 @@ from peftref.compile.attached import Attached
 from peftref.compile.decompose import Decompositions
 from peftref.compile.module import Inserted, initialise
 from peftref.compile.modules import CONTAINER, Combine, Modules, container
-from peftref.compile.run import quantity
+from peftref.compile.own import Own
 from peftref.compile.tuned import Tuned, tuned_names
 from peftref.design.inits import INITS
 from peftref.design.placement import Copy, placements
@@ -36,12 +36,16 @@ def attach(
     batch: int = 8,
     length: int = 64,
     host: Host | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Attached:
     """Attaches a technique to a host in place, freezes the host, and makes it the only active one.
 
     The host's own parameters get a gradient only where the technique trains them (`tune`). seed: of the leaves' random inits.
     batch, length: samples and tokens of each for which the cheapest form is chosen; every form computes the same at any other.
     host: where its slots are, for a model that is no transformer that can be followed; found where it is not given.
+    dtype: the precision of the leaves, in which their equations are computed as well; left out, it is the host's own, and single
+    where the host has half (small steps are lost in half). What the host reads on is in its own precision again; under autocast,
+    autocast decides.
     Raises PeftrefError `name-taken`, and whatever keeps the technique from standing on this host; the host is then untouched.
 
     >>> from transformers import LlamaConfig, LlamaModel
@@ -63,7 +67,7 @@ def attach(
     inserted = Inserted(
         technique, modules.host, placed, name=name, flow=modules.flow, load=Load(batch * length, length)
     )
-    _initialise(model, inserted, seed)
+    _initialise(model, inserted, seed, dtype)
     if modules is not known:
         modules.frozen = {key: parameter.requires_grad for key, parameter in model.named_parameters()}
         model.add_module(CONTAINER, modules)
@@ -116,12 +120,12 @@ def put_leaves(attached: Attached, values: Mapping[str, Tensor]) -> None:
             _begin(attached.model, module, copy, 0)
 
 
-def _initialise(model: nn.Module, inserted: Inserted, seed: int) -> None:
-    first = next(model.parameters())
+def _initialise(model: nn.Module, inserted: Inserted, seed: int, dtype: torch.dtype | None) -> None:
+    first = next(each for each in model.parameters() if each.is_floating_point())
     made = Decompositions()
     for copy in sorted(inserted.copies, key=lambda copy: bool(_leaves(copy, inserted))):
         _begin(model, inserted, copy, seed, made)
-    inserted.to(device=first.device, dtype=first.dtype if first.is_floating_point() else torch.float32)
+    inserted.to(device=first.device, dtype=dtype or torch.promote_types(first.dtype, torch.float32))
 
 
 def _begin(model: nn.Module, inserted: Inserted, copy: Copy, seed: int, made: Decompositions | None = None) -> None:
@@ -146,4 +150,6 @@ def _leaves(copy: Copy, inserted: Inserted) -> dict[str, Tensor]:
 
 def _quantities(site: Site, module: nn.Module, init_args: tuple[tuple[str, Any], ...]) -> dict[str, Tensor]:
     wanted = {value for _, value in init_args if isinstance(value, str) and value in ("W", "b", "g", "E")}
-    return {name: quantity(name, site, module) for name in wanted}
+    own = Own(module)
+    found = {name: own.quantity(name, site) for name in wanted}
+    return {name: value.to(torch.promote_types(value.dtype, torch.float32)) for name, value in found.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from peftref.compile.merge import folds
+from peftref.compile.merging import Merging
 from peftref.compile.module import Inserted
 from peftref.compile.modules import CONTAINER, Modules, container
+from peftref.compile.stored import plain
 from peftref.design.technique import Technique
 from peftref.problem import PeftrefError, fail
 from peftref.state.fingerprint import Fingerprint, fingerprint
@@ -98,49 +100,36 @@ class Attached:
 
     @property
     def mergeable(self) -> bool:
-        """Whether the technique can be merged into this host."""
+        """Whether the technique can be merged into this host as it is, tied weights left tied."""
+        merging = Merging(self.model)
         try:
-            folds(self.model, self.module)
+            merging.add(self.module)
+            merging.carry_out()
         except PeftrefError:
             return False
-        return True
+        return not merging.apart()
 
     @property
     def merged(self) -> bool:
         """Whether the technique is merged into this host."""
         return self.name in self.modules.merged
 
-    def merge(self) -> None:
-        """Carries the technique into the host's own weights: the host computes the same as before, at its own cost.
-
-        The same up to rounding: a relative 1e-5 of the largest output in single precision, 2e-2 in bfloat16. Raises PeftrefError
-        `not-mergeable` with every reason, and `merge-order` where another active technique acts before it; nothing is changed then.
-        """
-        modules = self.modules
-        folds(self.model, self.module)
-        if self.merged:
-            return
-        before = modules.merged
-        modules.merged = (*before, self.name)
-        try:
-            modules.refuse_order()
-        except PeftrefError:
-            modules.merged = before
-            raise
-        modules.settle(self.model)
+    def merge(self, *, untie: bool = False) -> None:
+        """Carries the technique into the host's own weights, as `merge` does for several at once."""
+        modules, _ = self.modules, self.module
+        merge(self.model, (self.name,), untie=untie or self.name in modules.untie)
 
     def unmerge(self) -> None:
         """Gives the host its own weights back, bit by bit; the technique acts beside them again."""
         modules, _ = self.modules, self.module
-        modules.merged = tuple(name for name in modules.merged if name != self.name)
-        modules.refuse_order()
-        modules.settle(self.model)
+        _settle(self.model, [name for name in modules.merged if name != self.name], modules.untie - {self.name})
 
     def detach(self) -> None:
         """Takes the technique off; with the last one, the host is as it was, bit by bit."""
         modules, _ = self.modules, self.module
         modules.merged = tuple(name for name in modules.merged if name != self.name)
         modules.active = tuple(name for name in modules.active if name != self.name)
+        modules.untie -= {self.name}
         modules.settle(self.model)
         modules.tuned.pop(self.name, None)
         del modules._modules[self.name]
@@ -164,6 +153,36 @@ class Attached:
         return write_saved(folder, self.technique, tensors, host_fingerprint(self.model))
 
 
+def merge(model: PreTrainedModel, names: Iterable[str], *, untie: bool = False) -> None:
+    """Carries techniques into the host's own weights: the host computes the same as before, at its own cost.
+
+    The same up to rounding, once for each weight: a relative 1e-5 of the largest output in single precision, 2e-2 in bfloat16.
+    untie: a weight that the host uses in several places, of which a technique changes some, is given to these as their own until it
+    is unmerged; the config says so then. Raises PeftrefError `detached`, `not-mergeable` with every reason, `tied-weight` for such a
+    weight, `few-bits` for one of 4 or 8 bits, and `merge-order` where the host would compute something else beside the techniques
+    that are not merged; nothing is changed then.
+    """
+    modules, wanted = container(model), tuple(names)
+    for name in wanted:
+        folds(Attached(model, name).module)
+    both = modules.untie | (frozenset(wanted) if untie else frozenset())
+    _settle(model, [*modules.merged, *(name for name in wanted if name not in modules.merged)], both)
+
+
+def _settle(model: PreTrainedModel, merged: Iterable[str], untie: frozenset[str]) -> None:
+    """Makes some techniques the merged ones, or leaves everything as it is where that cannot be."""
+    modules = container(model)
+    before = modules.merged, modules.untie
+    modules.merged, modules.untie = tuple(merged), untie
+    try:
+        modules.refuse_order()
+        modules.settle(model)
+    except PeftrefError:
+        modules.merged, modules.untie = before
+        modules.settle(model)
+        raise
+
+
 def own_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """The host's own parameters by name, without what is attached to it."""
     return ((name, each) for name, each in model.named_parameters() if CONTAINER not in name.split("."))
@@ -185,8 +204,16 @@ def saved_name(model: nn.Module, name: str) -> str:
 def host_fingerprint(model: PreTrainedModel) -> Fingerprint:
     """The fingerprint of a host as it is without what is attached to it."""
     modules = container(model)
-    original = dict(modules.unmerged)
+    original: dict[str, Tensor] = {**modules.unmerged, **modules.ties.shared}
     for tuned in modules.tuned.values():
         original |= {name: tuned.aside[name] for name in tuned.names} if tuned.inside else {}
-    backbone = {saved_name(model, name): original.get(name, parameter) for name, parameter in own_parameters(model)}
+    backbone = {
+        saved_name(model, name): original[name] if name in original else _plain(model, name, parameter)
+        for name, parameter in own_parameters(model)
+    }
     return fingerprint(modules.host, [(name, each) for name, each in backbone.items() if name.startswith("host.")])
+
+
+def _plain(model: nn.Module, name: str, parameter: Tensor) -> Tensor:
+    path, _, own = name.rpartition(".")
+    return plain(model.get_submodule(path)) if own == "weight" else parameter

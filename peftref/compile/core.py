@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from peftref.compile.own import Own
 from peftref.compile.run import Run
 from peftref.host.site import Site
 
@@ -47,10 +48,11 @@ class CoreTap:
         """Attention with every active run: q, k, v [batch, heads, tokens, d_head] as the attention function takes them."""
         runs = self.active(self.site)
         before = k.shape[2]
+        own = Own(self.module)
         now = {"q": q.transpose(1, 2), "k": k.transpose(1, 2), "v": v.transpose(1, 2)}
         for run in runs:
             if "o" not in run.gives:
-                now |= run(self.site, self.module, **now)
+                now |= run(self.site, own, **now)
         added = now["k"].shape[1] - before
         if added:
             mask = _mask(mask, q, before, added, self.module, more)
@@ -59,7 +61,7 @@ class CoreTap:
         out, weights = call(self.module, *(now[name].transpose(1, 2) for name in "qkv"), mask, **more)
         for run in runs:
             if "o" in run.gives:
-                out = run(self.site, self.module, **now, o=out)["o"]
+                out = run(self.site, own, **now, o=out)["o"]
         return out, weights
 
 

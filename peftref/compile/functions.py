@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from peftref.compile.entering import Entering
 from peftref.compile.flow import Context
 from peftref.compile.fourier import correlate as correlate
 from peftref.compile.fourier import fourier as fourier
@@ -18,8 +19,10 @@ from peftref.compile.keep import Keep as Keep
 from peftref.problem import fail
 
 
-def add_product(h: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
+def add_product(h: Tensor, x: Tensor | Entering, matrix: Tensor) -> Tensor:
     """h [..., a] plus a matrix [a, b] times x [..., b], written in one pass."""
+    if isinstance(x, Entering):
+        return h + x.product(matrix)
     return torch.addmm(h.reshape(-1, h.shape[-1]), x.reshape(-1, x.shape[-1]), matrix.t()).view(h.shape)
 
 
@@ -38,9 +41,10 @@ def block_diag(stack: Tensor) -> Tensor:
 
 def cayley(skew: Tensor) -> Tensor:
     """(I - S) (I + S)^-1, each of a stack [..., n, n]."""
-    eye = torch.eye(skew.shape[-1], dtype=skew.dtype, device=skew.device)
-    solved: Tensor = torch.linalg.solve(eye + skew, eye - skew, left=False)
-    return solved
+    exact = _single(skew)
+    eye = torch.eye(skew.shape[-1], dtype=exact.dtype, device=skew.device)
+    solved: Tensor = torch.linalg.solve(eye + exact, eye - exact, left=False)
+    return solved.to(skew.dtype)
 
 
 def householder(u: Tensor) -> Tensor:
@@ -51,17 +55,19 @@ def householder(u: Tensor) -> Tensor:
 
 def wy(u: Tensor) -> Tensor:
     """T of the reflections at the rows of [r, n]: their product is I - u^T T u (Schreiber and Van Loan's compact form)."""
-    gram = u @ u.mT
+    exact = _single(u)
+    with torch.autocast(u.device.type, enabled=False):
+        gram = exact @ exact.mT
     inverse = gram.triu(1) + torch.diag(gram.diagonal() / 2)
-    eye = torch.eye(u.shape[0], dtype=u.dtype, device=u.device)
+    eye = torch.eye(u.shape[0], dtype=exact.dtype, device=u.device)
     found: Tensor = torch.linalg.solve_triangular(inverse, eye, upper=True)
-    return found
+    return found.to(u.dtype)
 
 
 def qr(matrix: Tensor) -> Tensor:
     """Orthonormal columns."""
-    columns: Tensor = torch.linalg.qr(matrix).Q
-    return columns
+    columns: Tensor = torch.linalg.qr(_single(matrix)).Q
+    return columns.to(matrix.dtype)
 
 
 def skew(above: Tensor, n: int) -> Tensor:
@@ -205,3 +211,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, context: Conte
 def sqrt(value: Tensor | float) -> Tensor | float:
     """The square root of a tensor or a number."""
     return torch.sqrt(value) if isinstance(value, Tensor) else math.sqrt(value)
+
+
+def _single(value: Tensor) -> Tensor:
+    """A value in single precision at least: there are no solvers in half."""
+    return value.to(torch.promote_types(value.dtype, torch.float32))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import linecache
 import math
+import sys
 import zlib
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -172,21 +173,20 @@ def _branch(root: nn.Module, name: str) -> nn.Module:
 
 
 def load_class(source: SiteSource) -> type[nn.Module]:
-    """The class that generated source defines; the source stays readable to tracebacks and `inspect.getsource`."""
-    file = f"<peftref {source.name} {zlib.crc32(source.text.encode()):08x}>"
+    """The class that generated source defines, in a module of its own, which `torch.compile` looks up by its name.
+
+    The source stays readable to tracebacks and `inspect.getsource`.
+    """
+    mark = f"{zlib.crc32(source.text.encode()):08x}"
+    file = f"<peftref {source.name} {mark}>"
     linecache.cache[file] = (len(source.text), None, source.text.splitlines(True), file)
-    space: dict[str, Any] = {
-        "torch": torch,
-        "nn": nn,
-        "F": F,
-        "op": op,
-        "Shared": Shared,
-        "__name__": "peftref.generated",
-    }
+    made = ModuleType(f"peftref.generated.{source.name}_{mark}")
+    vars(made).update({"torch": torch, "nn": nn, "F": F, "op": op, "Shared": Shared})
     exec(
-        compile(source.text, file, "exec"), space
+        compile(source.text, file, "exec"), vars(made)
     )  # generated from a checked tree: names are identifiers, nothing of a user's text
-    cls: type[nn.Module] = space[source.name]
+    sys.modules[made.__name__] = made
+    cls: type[nn.Module] = vars(made)[source.name]
     return cls
 
 

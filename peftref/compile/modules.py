@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from peftref.analyse.merge import Blocked, merge_rule
 from peftref.compile.core import CoreTap
 from peftref.compile.flow import Flow
-from peftref.compile.merge import merge_into
+from peftref.compile.merging import Merging
 from peftref.compile.module import Inserted
+from peftref.compile.order import refuse_order
 from peftref.compile.run import Run
 from peftref.compile.stack import StackTap
 from peftref.compile.tap import HELD, Held, Hold, Tap
+from peftref.compile.tie import Ties
 from peftref.compile.tuned import Tuned
 from peftref.design.placement import Placement
 from peftref.host.host import Host
@@ -42,6 +44,8 @@ class Modules(nn.Module):
         self.tuned: dict[str, Tuned] = {}
         self.merged: tuple[str, ...] = ()
         self.unmerged: dict[str, Tensor] = {}
+        self.ties = Ties()
+        self.untie: frozenset[str] = frozenset()
         self.frozen: dict[str, bool] = {}
         self.held: Held = {}
         self.flows: dict[str, Flow] = {}
@@ -88,6 +92,7 @@ class Modules(nn.Module):
     def settle(self, model: nn.Module) -> None:
         """Puts into the host the trained values and the merged changes of the techniques that act, and takes out the others'."""
         acting = set(self.active) if self.enabled else set()
+        self.ties.tie(model)
         for name, value in self.unmerged.items():
             model.get_parameter(name).copy_(value)
         self.unmerged.clear()
@@ -101,21 +106,16 @@ class Modules(nn.Module):
         def keep(name: str) -> None:
             self.unmerged.setdefault(name, model.get_parameter(name).detach().to("cpu", copy=True))
 
-        for name in self.active:
-            if name in acting and name in self.merged:
-                merge_into(model, self.inserted()[name], keep)
+        merging = Merging(model, self.combine)
+        merged = [name for name in self.active if name in acting and name in self.merged]
+        for name in merged:
+            merging.add(self.inserted()[name])
+        merging.write(keep, self.ties, untie=bool(self.untie.intersection(merged)))
 
     def refuse_order(self) -> None:
-        """Raises PeftrefError `merge-order` where a merged technique would act after one that is not merged, at the same site."""
-        before: dict[str, str] = {}
-        for name in self.active:
-            sites = self.inserted()[name].runs
-            for site in sites:
-                if name in self.merged and site in before:
-                    text = f"{name} is merged, and {before[site]} acts before it at {site}"
-                    raise fail("merge-order", text, hint=f"merge {before[site]} first, or unmerge {name}")
-                if name not in self.merged:
-                    before.setdefault(site, name)
+        """Raises PeftrefError `merge-order` where a merged technique would act on what one gives that is not merged."""
+        acting = [(self.inserted()[name], name in self.merged) for name in self.active]
+        refuse_order(acting, self.combine)
 
     def refuse_stack(self) -> None:
         """Raises PeftrefError `stack-order` where one reads the weight that others before it make, and these are not linear."""

@@ -53,7 +53,10 @@ class Projection:
     def _product(self, x: Tensor) -> tuple[Tensor, ...]:
         if len(self.leaves) == 1:
             return (F.linear(x, self.leaves[0]),)
-        product: Tensor = _Stacked.apply(x, *self.leaves)  # type: ignore[no-untyped-call]
+        if torch.compiler.is_compiling():  # a graph of torch's own keeps no copy either
+            product = F.linear(x, torch.cat(self.leaves))
+        else:
+            product = _Stacked.apply(x, *self.leaves)  # type: ignore[no-untyped-call]
         return torch.split(product, [leaf.shape[0] for leaf in self.leaves], -1)
 
     def _forget(self) -> None:

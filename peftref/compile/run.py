@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from peftref.compile.keep import Keep
-from peftref.compile.rows import put, take
+from peftref.compile.own import Own
+from peftref.compile.stored import is_plain
 from peftref.host.site import Site
 
 
@@ -36,8 +37,8 @@ class Run:
 
     def best(self, module: nn.Module) -> Run:
         """The run to take at a module where nothing else acts."""
-        weight = module.weight
-        if self.alone is None or not isinstance(weight, nn.Parameter) or torch.is_autocast_enabled(weight.device.type):
+        weight: Any = module.weight
+        if self.alone is None or not is_plain(module) or torch.is_autocast_enabled(weight.device.type):
             return self
         precise = weight.dtype in (torch.float32, torch.float64)
         return self.alone if precise and self.leaf is not None and self.leaf.dtype == weight.dtype else self
@@ -55,54 +56,28 @@ class Run:
         """Whether it makes an output of its own from the weight, and does not only change the one that is there."""
         return "h" in self.gives and ("W" in self.reads or "h" not in self.reads)
 
-    def __call__(self, site: Site, module: nn.Module, **known: Any) -> dict[str, Tensor]:
-        """The replaced quantities, in the host's own dtype."""
-        values = [self._value(name, site, module, known) for name in self.reads]
-        own = None if self.leaf is None else self.leaf.dtype
-        dtype = next((value.dtype for value in values), own)
+    def __call__(self, site: Site, own: Own, **known: Any) -> dict[str, Tensor]:
+        """The replaced quantities, in the host's own precision; they are computed in that of the leaves."""
+        values = [self._value(name, site, own, known) for name in self.reads]
+        precise = None if self.leaf is None else self.leaf.dtype
+        dtype = next((value.dtype for value in values), precise)
         if (
-            own is not None
-            and own != dtype
+            precise is not None
+            and precise != dtype
             and not torch.is_autocast_enabled(values[0].device.type if values else "cpu")
         ):
-            values = [value.to(own) for value in values]
+            values = [value.to(precise) for value in values]
         result = self.forward(*values)
         given = result if isinstance(result, tuple) else (result,)
-        return {name: value.to(dtype) for name, value in zip(self.gives, given, strict=True)}
+        replaced = {name: getattr(known.get(name), "dtype", dtype) for name in self.gives}
+        return {name: value.to(replaced[name]) for name, value in zip(self.gives, given, strict=True)}
 
-    def _value(self, name: str, site: Site, module: nn.Module, known: dict[str, Any]) -> Tensor:
+    def _value(self, name: str, site: Site, own: Own, known: dict[str, Any]) -> Tensor:
         if name in known:
             value: Tensor = known[name]
             return value
-        slot, _, own = name.rpartition(".")
-        return quantity(own, *self.siblings[slot]) if slot else quantity(name, site, module)
-
-
-def quantity(name: str, site: Site, module: nn.Module) -> Tensor:
-    """A quantity that the host's module owns, in the reference layout: W [d_out, d_in], b and g; a bias that is not there is 0."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    if name in ("g", "E"):
-        return weight
-    matrix = weight.T if site.transposed else weight
-    rows = site.ports["h"].rows if "h" in site.ports else None
-    if name == "W":
-        return matrix if rows is None else take(matrix.T, rows).T
-    bias = getattr(module, "bias", None)
-    if not isinstance(bias, Tensor):
-        return torch.zeros(site.sizes.get("d_out", weight.shape[0]), dtype=weight.dtype, device=weight.device)
-    return bias if rows is None else take(bias, rows)
-
-
-@torch.no_grad()
-def put_quantity(name: str, site: Site, module: nn.Module, value: Tensor) -> None:
-    """Writes a quantity that the host's module owns, given in the reference layout; the rows of other slots stay."""
-    parameter = module.weight if name in ("W", "g", "E") else module.bias
-    assert isinstance(parameter, Tensor)
-    rows = site.ports["h"].rows if "h" in site.ports and site.kind == "linear" else None
-    if name == "W" and site.transposed:
-        parameter.copy_(value.T if rows is None else put(parameter, rows, value.T))
-    elif name == "W":
-        parameter.copy_(value if rows is None else put(parameter.T, rows, value.T).T)
-    else:
-        parameter.copy_(value if rows is None else put(parameter, rows, value))
+        slot, _, quantity = name.rpartition(".")
+        if not slot:
+            return own.quantity(name, site)
+        sibling, module = self.siblings[slot]
+        return Own(module).quantity(quantity, sibling)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from peftref.compile.flow import Flow, token_mask
 from peftref.compile.override import Override
+from peftref.compile.own import Own
 from peftref.compile.run import Run
 from peftref.host.host import Stack
 from peftref.host.site import Site
@@ -93,7 +94,7 @@ class StackTap:
         assert self.site is not None
         after = before
         for run in runs:
-            after = run(self.site, self.embedding, h=after)["h"]
+            after = run(self.site, Own(self.embedding), h=after)["h"]
         self.added = after.shape[1] - before.shape[1]
         return after
 

@@ -12,11 +12,15 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from peftref.compile.entering import Entering, Units
+from peftref.compile.linear_map import FORMS
 from peftref.compile.override import Override
+from peftref.compile.own import Own
 from peftref.compile.rows import put, take
-from peftref.compile.run import Run, quantity
+from peftref.compile.run import Run
 from peftref.host.site import Port, Site
 
 ORDER = {"activation": 0, "norm": 1, "linear": 2, "sequence": 3, "sublayer": 4}
@@ -65,16 +69,17 @@ class Tap:
         working = self._lonely([(site, runs) for site in self.sites if (runs := self.active(site))])
         if not working:
             return original(*args, **kwargs)
+        own = Own(self.module)
         for site, runs in working:
             if site.kind == "activation":
-                args, kwargs = _replaced(args, kwargs, partial(self._apply, site, runs, {}))
-        x = args[0] if args else next(iter(kwargs.values()), None)
-        with _own_quantities(self.module, working):
+                args, kwargs = _replaced(args, kwargs, partial(self._apply, site, runs, own, {}))
+        given = args[0] if args else next(iter(kwargs.values()), None)
+        with _own_quantities(own, working, self.combine()):
             result = None if self._unread(working) else original(*args, **kwargs)
-        for site, runs in working:
-            if site.kind in ("linear", "sublayer", "norm"):
-                known = {"x": x} if site.kind != "sublayer" else self._held(site)
-                result = self._output(site, runs, known, result)
+            for site, runs in working:
+                if site.kind in ("linear", "sublayer", "norm"):
+                    known = {"x": given} if site.kind != "sublayer" else self._held(site)
+                    result = self._output(site, runs, own, known, result)
         return result
 
     def _lonely(self, working: list[tuple[Site, list[Run]]]) -> list[tuple[Site, list[Run]]]:
@@ -84,47 +89,55 @@ class Tap:
         (site, (run,)) = working[0]
         return [(site, [run.best(self.module)])]
 
+    def _held(self, site: Site) -> dict[str, Any]:
+        return {name: self.held.pop((site.name, name)) for name in HELD if (site.name, name) in self.held}
+
     def _unread(self, working: list[tuple[Site, list[Run]]]) -> bool:
         """Whether the host's own output is wanted by nobody: one whole linear map, replaced by what does not read it."""
         outputs = [each for each in working if each[0].kind != "activation"]
-        if len(outputs) != 1 or outputs[0][0].kind != "linear" or not outputs[0][0].whole:
+        if len(outputs) != 1 or outputs[0][0].kind != "linear" or outputs[0][0].ports["h"].rows is not None:
+            return False
+        if outputs[0][0].form == "convolution":  # its output says how far it reaches in space
             return False
         runs = outputs[0][1]
         return "h" not in runs[0].reads and not (self.combine() == "sum" and len(runs) > 1)
 
-    def _held(self, site: Site) -> dict[str, Any]:
-        return {name: self.held.pop((site.name, name)) for name in HELD if (site.name, name) in self.held}
-
-    def _output(self, site: Site, runs: list[Run], known: dict[str, Any], result: Any) -> Any:
+    def _output(self, site: Site, runs: list[Run], own: Own, known: dict[str, Any], result: Any) -> Any:
         port = site.ports["h"]
-        h: Any = result if result is None or isinstance(result, Tensor) else result[port.key]
+        whole: Any = result if result is None or isinstance(result, Tensor) else result[port.key]
+        linear = FORMS[site.form] if site.kind == "linear" else None
+        given = known.get("x")
+        h = whole if linear is None else linear.vectors(self.module, given, whole)
         part = h if port.rows is None else take(h, port.rows)
-        changed = self._apply(site, [run for run in runs if "h" in run.gives], known, part)
+        if linear is not None and given is not None:
+            known = {"x": linear.entering(self.module, given)}
+        changed = self._apply(site, [run for run in runs if "h" in run.gives], own, known, part)
         if changed is part:
             return result
-        whole = changed if port.rows is None else put(h, port.rows, changed)
+        changed = changed if port.rows is None else put(h, port.rows, changed)
+        changed = changed if linear is None else linear.put(self.module, changed, whole)
         if result is None or isinstance(result, Tensor):
-            return whole
-        return type(result)(whole if i == port.key else each for i, each in enumerate(result))
+            return changed
+        return type(result)(changed if i == port.key else each for i, each in enumerate(result))
 
-    def _apply(self, site: Site, runs: list[Run], known: dict[str, Any], h: Any) -> Any:
+    def _apply(self, site: Site, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
         """h after all runs: one after the other, or the sum of what each alone would add."""
         if self.combine() == "sum" and len(runs) > 1:
-            return h + sum((self._after(site, run, known, h) - h for run in runs), start=torch.zeros_like(h))
+            return h + sum((self._after(site, run, own, known, h) - h for run in runs), start=torch.zeros_like(h))
         for i, run in enumerate(runs):
             if i and site.kind == "linear" and run.replaces_map:
-                h = _on_map(run, site, self.module, known["x"], runs[:i])
+                h = _on_map(run, site, own, known["x"], runs[:i])
             else:
-                h = self._after(site, run, known, h)
+                h = self._after(site, run, own, known, h)
         return h
 
-    def _after(self, site: Site, run: Run, known: dict[str, Any], h: Any) -> Any:
+    def _after(self, site: Site, run: Run, own: Own, known: dict[str, Any], h: Any) -> Any:
         """h after one run; `out` is what the host would make of the stream and this h."""
         more = {}
         if "out" in run.reads:
             total = known["res"] + h
             more["out"] = self.norms[site.name](total) if site.name in self.norms else total
-        return run(site, self.module, **known, h=h, **more)["h"]
+        return run(site, own, **known, h=h, **more)["h"]
 
 
 class Hold:
@@ -160,22 +173,25 @@ class Hold:
         return result
 
 
-def _on_map(run: Run, site: Site, module: nn.Module, x: Tensor, before: list[Run]) -> Tensor:
+def _on_map(run: Run, site: Site, own: Own, x: Tensor | Entering, before: list[Run]) -> Tensor:
     """The output of a run that reads the weight itself, on the linear map that the runs before it make of the host's.
 
     The map is read off from what these runs make of the unit vectors and of zero; that they are linear is seen to when they
     are made active together.
     """
-    weight, bias = quantity("W", site, module), quantity("b", site, module)
+    weight, bias = own.quantity("W", site), own.quantity("b", site)
+    ids = torch.arange(weight.shape[1], device=weight.device)[None]
     for each in before:
         training = each.forward.training
         each.forward.eval()
-        units = torch.eye(weight.shape[1] + 1, weight.shape[1], dtype=x.dtype, device=x.device)[None]
-        images = each(site, module, x=units, h=units @ weight.T + bias, W=weight, b=bias)["h"][0]
+        zero = torch.zeros(1, 1, weight.shape[1], dtype=weight.dtype, device=weight.device)
+        units = Units(ids, weight.shape[1], weight.dtype)
+        known = {"W": weight, "b": bias}
+        images = each(site, own, x=units, h=F.linear(units, weight, bias), **known)["h"][0]  # type: ignore[arg-type]  # torch asks it
+        shift = each(site, own, x=zero, h=F.linear(zero, weight, bias), **known)["h"][0, 0]
         each.forward.train(training)
-        weight, bias = (images[:-1] - images[-1]).T, images[-1]
-    h = x @ weight.T + bias
-    out: Tensor = run(site, module, x=x, h=h, W=weight, b=bias)["h"]
+        weight, bias = (images - shift).T, shift
+    out: Tensor = run(site, own, x=x, h=F.linear(x, weight, bias), W=weight, b=bias)["h"]  # type: ignore[arg-type]  # as above
     return out + bias if "b" in site.lacks and "h" not in run.reads else out
 
 
@@ -188,18 +204,25 @@ def _replaced(args: tuple[Any, ...], kwargs: dict[str, Any], change: Change) -> 
 
 
 @contextmanager
-def _own_quantities(module: nn.Module, working: list[tuple[Site, list[Run]]]) -> Iterator[None]:
-    """While inside, the module's own gain and shift, or embedding matrix, are the replaced ones."""
+def _own_quantities(own: Own, working: list[tuple[Site, list[Run]]], combine: str) -> Iterator[None]:
+    """While inside, the module's own gain and shift, or embedding matrix, are the replaced ones, stacked or summed."""
+    module = own.module
     swapped: dict[str, Tensor] = {}
     for site, runs in working:
         for run in runs:
             if site.kind in ("norm", "sequence") and "h" not in run.gives:
                 known = {name: swapped[OWN[name]] for name in run.reads if OWN.get(name) in swapped}
-                given = run(site, module, **known)
+                given = run(site, own, **({} if combine == "sum" else known))
+                if combine == "sum":
+                    given = {
+                        name: value + (swapped[OWN[name]] - own.quantity(name, site) if OWN[name] in swapped else 0)
+                        for name, value in given.items()
+                    }
                 swapped |= {OWN[name]: value for name, value in given.items()}
     saved = {name: module._parameters[name] for name in swapped if module._parameters.get(name) is not None}
+    vars(own).pop("weight", None)
     for name in saved:
-        module._parameters[name] = swapped[name]  # type: ignore[assignment]  # a tensor with its graph, for the length of one call
+        module._parameters[name] = swapped[name]
     try:
         yield
     finally:

@@ -45,8 +45,8 @@ class Tuned:
 def tuned_names(model: nn.Module, technique: Technique, host: Host) -> tuple[str, ...]:
     """The names of the host's parameters that a technique trains: none, all of the backbone, or those at some slots.
 
-    A task head is no part of the host; its vocabulary head is. Raises PeftrefError `slot-absent`, and `tune-part` where a
-    slot is only some rows of a parameter, or no parameter at all.
+    A task head is no part of the host; its vocabulary head is. Raises PeftrefError `slot-absent`, `tune-part` where a slot is
+    only some rows of a parameter, or no parameter at all, and `tied-weight` where another slot uses the same one.
     """
     if technique.tune == "none":
         return ()
@@ -66,8 +66,22 @@ def tuned_names(model: nn.Module, technique: Technique, host: Host) -> tuple[str
             ):
                 raise fail("tune-part", f"{site.name} of {host.name} is no parameter of its own that could be trained")
             wanted |= {id(parameter) for parameter in own}
+        _refuse_tied(model, host, technique.tune, wanted)
     return tuple(
         name
         for name, parameter in model.named_parameters()
         if id(parameter) in wanted and ".peftref." not in f".{name}"
     )
+
+
+def _refuse_tied(model: nn.Module, host: Host, chosen: tuple[str, ...], wanted: set[int]) -> None:
+    """Raises PeftrefError `tied-weight` where a slot that is not chosen uses a parameter that would be trained."""
+    inside = {site.path for site in host.select(chosen)}
+    for site in host.sites:
+        if site.kind in ("linear", "sequence") and site.path not in inside:
+            for name, parameter in model.get_submodule(site.path).named_parameters(recurse=False):
+                if id(parameter) in wanted:
+                    text = (
+                        f"{site.path}.{name} is one parameter with what would be trained, and {site.name} is not named"
+                    )
+                    raise fail("tied-weight", text, hint=f"name {site.slot} too, or give the slots leaves of their own")

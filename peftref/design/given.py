@@ -11,19 +11,23 @@ from peftref.design.technique import Technique
 from peftref.problem import PeftrefError, Problem, fail
 
 
-def given(text: str, settings: Iterable[str] = ()) -> Technique:
-    """A technique with settings behind a colon, and those of `settings` that it has.
+def given(text: str, settings: Iterable[str] = (), at: Iterable[str] = ()) -> Technique:
+    """A technique with settings behind a colon, and those of `settings` that it has. at: slots where it is to stand, if others.
 
-    Raises PeftrefError: what `load` raises, `bad-setting` for what is no setting, `opaque` for a technique that can only be run.
+    Raises PeftrefError: what `load` raises, `bad-setting` for what is no setting, `move-several` and `unknown-slot` for slots,
+    `opaque` for a technique that can only be run.
 
     >>> dict(given("lora:r=4", ["alpha=8"]).settings)
     {'r': 4, 'alpha': 8, 'dropout': 0.0}
+    >>> given("lora", at=["embedding.tokens"]).insert[0].at
+    ('embedding.tokens',)
     """
     found = entrant(text, settings)
     if isinstance(found, Opaque):
         why = f"{text} is opaque: {found.library} makes it, and nothing can be derived of it"
         raise fail("opaque", why, hint="compare runs it beside the others")
-    return found
+    slots = tuple(at)
+    return found.moved(*slots) if slots else found
 
 
 def entrant(text: str, settings: Iterable[str] = ()) -> Technique | Opaque:

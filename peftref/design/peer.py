@@ -29,6 +29,9 @@ class Peer(Frozen):
     keys: Fixed[Line] = Field(
         FrozenMap(), description="what it calls the leaves, behind the module's path where there is one: LEAF: KEY"
     )
+    tables: Fixed[Line] = Field(
+        FrozenMap(), description="what it calls the leaves at a token embedding, where that differs: LEAF: KEY"
+    )
     layouts: Fixed[Line] = Field(
         FrozenMap(),
         description="how a leaf lies in its tensor, axis by axis, where otherwise: the number of an axis of the leaf, "

@@ -24,7 +24,7 @@ from peftref.design.frozen_map import Fixed, FrozenMap, Identifier
 from peftref.design.init_call import InitField
 from peftref.design.layers import Layers, LayersField
 from peftref.design.peer import Peer as Peer
-from peftref.host.architecture import Frozen
+from peftref.host.architecture import ARCHITECTURE, GROUPS, Frozen, slots_of
 from peftref.problem import PeftrefError, Place, Problem, nearest
 
 _TOLD = ("title", "about", "source", "peers", "note")
@@ -160,6 +160,30 @@ class Technique(Frozen):
         if problems:
             raise PeftrefError(problems)
         return self.model_copy(update={"settings": FrozenMap(changed)})
+
+    def moved(self, *at: str) -> Technique:
+        """A copy that stands at other slots; its equation is checked against them when it is put on a host.
+
+        Raises PeftrefError `unknown-slot` with every slot that there is not, `move-several` where it has not one insertion.
+
+        >>> mine = Technique(name="mine", title="Mine", insert=[{"at": "attention.key", "equation": "h' = 2 * h"}])
+        >>> mine.moved("embedding.tokens", "head").insert[0].at
+        ('embedding.tokens', 'head')
+        """
+        known = (*GROUPS, *ARCHITECTURE.names())
+        problems = [
+            Problem(
+                "unknown-slot", f"there is no slot {slot}", hint=nearest(slot, known) or "peftref slots draws them all"
+            )
+            for slot in at
+            if not slots_of(slot)
+        ]
+        if len(self.insert) != 1:
+            text = f"{self.name} has {len(self.insert)} insertions, and only one alone can be moved"
+            problems.append(Problem("move-several", text, hint="write the slots of each into a file of your own"))
+        if problems:
+            raise PeftrefError(problems)
+        return self.model_copy(update={"insert": (self.insert[0].model_copy(update={"at": at}),)})
 
     def to_yaml(self, schema: str = "../../schemas/technique.json") -> str:
         """The technique as canonical YAML, with the line that tells editors its schema; reads back as an equal technique."""

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 Per = Literal["none", "token"]
 Kind = Literal["linear", "sublayer", "activation", "norm", "core", "sequence"]
+Form = Literal["matrix", "transposed", "table", "convolution"]
+"""How a linear slot's weight is stored: [d_out, d_in], [d_in, d_out], one row for each token id, or a convolution's kernels."""
 
 SIZES: dict[str, str] = {
     "d_in": "width of what the slot reads",
@@ -54,13 +56,17 @@ class SlotKind(Frozen):
 
 
 class Slot(Frozen):
-    """A place in the reference architecture, by role, with the sizes that its role fixes."""
+    """A place in the reference architecture, by role, with the sizes that its role fixes.
+
+    lookup: its x is a unit vector, so that a product with it is a column.
+    """
 
     name: str
     kind: Kind
     component: str
     about: str
     sizes: dict[str, str] = {}
+    lookup: bool = False
 
 
 class Component(Frozen):
@@ -185,6 +191,26 @@ ARCHITECTURE = Architecture(
     ),
     kinds=KINDS,
     slots=(
+        Slot(
+            name="embedding.tokens",
+            kind="linear",
+            component="embedding",
+            about="token embedding: x is the unit vector of a token id, W the embedding matrix transposed",
+            sizes={"d_in": "vocab"},
+            lookup=True,
+        ),
+        Slot(
+            name="embedding.stem",
+            kind="linear",
+            component="embedding",
+            about="the convolution before the one that gives the token vectors; x is a window of its input",
+        ),
+        Slot(
+            name="embedding.patches",
+            kind="linear",
+            component="embedding",
+            about="what makes token vectors of patches or frames; x is one of these",
+        ),
         Slot(name="embedding", kind="sequence", component="embedding", about="token vectors that enter the stack"),
         Slot(name="embedding.norm", kind="norm", component="embedding", about="normalisation of the token vectors"),
         *_attention("attention", "self attention"),
@@ -233,10 +259,14 @@ def _slots() -> dict[str, Slot]:
 
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "linear": tuple(slot.name for slot in ARCHITECTURE.slots if slot.kind == "linear" and slot.component != "head"),
+    "linear": tuple(
+        slot.name
+        for slot in ARCHITECTURE.slots
+        if slot.kind == "linear" and slot.component not in ("embedding", "head")
+    ),
     "norm": tuple(slot.name for slot in ARCHITECTURE.slots if slot.kind == "norm"),
 }
-"""Words that stand for every slot of a kind: an insertion at `linear` goes to all linear slots that a host has."""
+"""Words that stand for every slot of a kind: an insertion at `linear` goes to all linear slots within the layers of a host."""
 
 
 def slots_of(wanted: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from peftref.host.architecture import Frozen
+from peftref.host.architecture import Form, Frozen
 from peftref.host.host import Host, Stack
 from peftref.host.site import Port, Rows, Site
 
@@ -33,7 +33,7 @@ class FoldedSite(Frozen):
     sizes: dict[str, int] = Field(default_factory=dict)
     ports: dict[str, FoldedPort] = Field(default_factory=dict)
     lacks: tuple[str, ...] = ()
-    transposed: bool = False
+    form: Form = "matrix"
     reads: str = ""
 
 
@@ -143,7 +143,7 @@ def _fold_site(site: Site, stack: Stack) -> FoldedSite:
         sizes={name: size for name, size in site.sizes.items() if stack.sizes.get(name) != size},
         ports=ports,
         lacks=tuple(sorted(site.lacks)),
-        transposed=site.transposed,
+        form=site.form,
         reads=pattern(site.reads),
     )
 
@@ -173,7 +173,7 @@ def _unfold_site(entry: FoldedSite, stack: FoldedStack, layer: int | None) -> Si
         sizes={**stack.sizes, **entry.sizes},
         ports={name: _unfold_port(port, filled(port.path or entry.path)) for name, port in entry.ports.items()},
         lacks=frozenset(entry.lacks),
-        transposed=entry.transposed,
+        form=entry.form,
         reads=filled(entry.reads),
     )
 

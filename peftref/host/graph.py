@@ -90,12 +90,16 @@ class Attend:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module of the model: its class name, its own parameters with their shapes, and its forward's argument names."""
+    """A module of the model: its class name, its own parameters with their shapes, and its forward's argument names.
+
+    scales: it holds the factor by which it scales what it looks up, as transformers' scaled embeddings do.
+    """
 
     path: str
     type: str
     params: Mapping[str, tuple[int, ...]]
     arguments: tuple[str, ...] = ()
+    scales: bool = False
 
 
 @dataclass(frozen=True, slots=True)

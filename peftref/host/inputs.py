@@ -32,7 +32,8 @@ def _ids(config: Any, device: str) -> torch.Tensor:
 def _pixels(config: Any, device: str) -> torch.Tensor:
     size = getattr(config, "image_size", 224)
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
-    return torch.empty((BATCH, getattr(config, "num_channels", 3), height, width), device=device)
+    film = (config.num_frames,) if getattr(config, "num_frames", None) else ()
+    return torch.empty((BATCH, *film, getattr(config, "num_channels", 3), height, width), device=device)
 
 
 def _features(config: Any, device: str) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from peftref.host.assemble import read_graph
@@ -30,7 +32,7 @@ def resolve_model(model: PreTrainedModel) -> Host:
     """The host of a live model, which is not touched: paths and sizes are its own."""
     kind, config = type(model), model.config
     name = str(getattr(config, "_name_or_path", "") or config.model_type)
-    shapes = {path: tuple(parameter.shape) for path, parameter in model.named_parameters()}
+    shapes = {path: _shape(parameter) for path, parameter in model.named_parameters()}
     key = (kind, name, config.to_json_string(use_diff=False), tuple(shapes.items()))
     if key not in _KEPT:
         _keep(key, _read(_meta(model, shapes), name))
@@ -45,6 +47,11 @@ def _meta(model: PreTrainedModel, shapes: dict[str, tuple[int, ...]]) -> PreTrai
         return twin(model)
     same = {path: tuple(parameter.shape) for path, parameter in built.named_parameters()} == shapes
     return built if same else twin(model)
+
+
+def _shape(parameter: Any) -> tuple[int, ...]:
+    """The shape of a parameter; of one that is packed to 4 bits, the shape of what it stands for."""
+    return tuple(getattr(getattr(parameter, "quant_state", None), "shape", parameter.shape))
 
 
 def _keep(key: tuple[object, ...], host: Host) -> None:

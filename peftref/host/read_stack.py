@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from peftref.host.embedding import rows_of, token_vectors
 from peftref.host.ends import entry, exit_path, first_input, giver, norm_after, norm_before, token_embedding
 from peftref.host.ffn import FeedForward, find_ffn
 from peftref.host.flow import Flow
@@ -23,11 +24,13 @@ def read_stack(writer: Writer, pile: Pile) -> Stack:
     look_up = graph.calls[found.call] if found else None
     base = {"d_model": graph.shape(pile.layers[0].h)[-1], "n_layers": pile.count}
     if look_up:
-        base["vocab"] = next(shape[0] for shape in graph.modules[look_up.path].params.values() if len(shape) == 2)
+        base["vocab"] = rows_of(flow, look_up)
     forwards = [find_ffn(flow, layer) for layer in pile.layers]
     sizes = [base | _sizes(layer, forward) for layer, forward in zip(pile.layers, forwards, strict=True)]
     common = _common(sizes)
     before = None if source is None else norm_before(flow, source)
+    for slot, draft in token_vectors(flow, source, found).items():
+        writer.write(slot, None, common, draft)
     writer.write("embedding", None, common, _embedding(flow, pile, source, look_up, before))
     reason = "no norm stands between the embedding and the first layer"
     writer.write("embedding.norm", None, common, writer.norm(before, reason))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from peftref.host.architecture import ARCHITECTURE, Kind
+from peftref.host.architecture import ARCHITECTURE, Form, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ class Site:
     slot: name in the reference architecture. stack: `encoder`, `decoder`, `vision`, … layer: index in the stack, None for
     what a stack has once. path: the module at which the site stands. sizes: every size symbol of the site as a number.
     read: where `x` (and `h`) are to be had. lacks: optional quantities that this host does not have (a bias, say).
-    transposed: the weight is stored as [d_in, d_out] (Conv1D). reads: an opaque key, equal for the sites that read one
-    and the same input tensor (query, key and value of a layer).
+    form: how the weight is stored. reads: an opaque key, equal for the sites that read one and the same input tensor (query, key
+    and value of a layer).
     """
 
     slot: str
@@ -67,7 +67,7 @@ class Site:
     sizes: Mapping[str, int]
     ports: Mapping[str, Port] = field(default_factory=dict)
     lacks: frozenset[str] = frozenset()
-    transposed: bool = False
+    form: Form = "matrix"
     reads: str = ""
 
     def __post_init__(self) -> None:
@@ -84,8 +84,9 @@ class Site:
 
     @property
     def whole(self) -> bool:
-        """Whether its output is all that its module gives, and no slice of a fused projection."""
-        return "h" not in self.ports or self.ports["h"].rows is None
+        """Whether its weight is a matrix of its own: no slice of a fused projection, no table, no convolution."""
+        own = "h" not in self.ports or self.ports["h"].rows is None
+        return own and self.form in ("matrix", "transposed")
 
     @property
     def name(self) -> str:

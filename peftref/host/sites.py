@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from peftref.host.architecture import Form
 from peftref.host.attention import Part
 from peftref.host.flow import Flow
 from peftref.host.graph import Call
@@ -19,7 +20,7 @@ class Draft:
     ports: Mapping[str, Port]
     sizes: Mapping[str, int] = field(default_factory=dict)
     lacks: frozenset[str] = frozenset()
-    transposed: bool = False
+    form: Form = "matrix"
     reads: str = ""
 
 
@@ -50,7 +51,7 @@ class Writer:
                 sizes={**sizes, **draft.sizes},
                 ports=draft.ports,
                 lacks=draft.lacks,
-                transposed=draft.transposed,
+                form=draft.form,
                 reads=draft.reads,
             )
         )
@@ -65,7 +66,7 @@ class Writer:
             ports={"x": Port(projection.path, "input"), "h": Port(projection.path, "output", 0, part.rows)},
             sizes={"d_in": projection.d_in, "d_out": part.d_out},
             lacks=frozenset() if projection.bias else frozenset({"b"}),
-            transposed=projection.transposed,
+            form="transposed" if projection.transposed else "matrix",
             reads=self._reads(projection.x, projection.path, within),
         )
 

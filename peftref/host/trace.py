@@ -239,7 +239,8 @@ def _keyed(tree: Any) -> Iterable[tuple[Key, torch.Tensor]]:
 
 def _module(path: str, module: torch.nn.Module) -> Module:
     params = {name: tuple(parameter.shape) for name, parameter in module.named_parameters(recurse=False)}
-    return Module(path, type(module).__name__, params, tuple(inspect.signature(module.forward).parameters))
+    arguments = tuple(inspect.signature(module.forward).parameters)
+    return Module(path, type(module).__name__, params, arguments, hasattr(module, "embed_scale"))
 
 
 def _storage(tensor: torch.Tensor) -> int:

@@ -198,7 +198,7 @@ def infer(expr: Expr, scope: Scope, report: Report) -> Kind | None:
             entry = scope.entry(name)
             if entry is None:
                 known = list(scope.entries)
-                hint = nearest(name, known)
+                hint = nearest(name, known) or _elsewhere(name, scope.slot)
                 readable = sorted(key for key, value in scope.entries.items() if value.role in ("quantity", "leaf"))
                 report(
                     "unknown-name",
@@ -268,6 +268,20 @@ def _who(expr: Expr, scope: Scope, error: KindError) -> tuple[str, ...]:
         if entry is not None:
             notes.append(f"{symbol} is {entry.about}")
     return tuple(notes)
+
+
+def _elsewhere(name: str, slot: str) -> str | None:
+    """The other slots of the same component where a quantity of this name can be read."""
+    component = ARCHITECTURE.slot(slot).component
+    found = [
+        each.name
+        for each in ARCHITECTURE.slots
+        if each.component == component
+        and each.kind == "linear"
+        and name in _quantities(each.name)
+        and each.name != slot
+    ]
+    return f"{name} can be read at {', '.join(found)}" if found else None
 
 
 def _bridge(expr: Call, scope: Scope, error: KindError) -> str | None:

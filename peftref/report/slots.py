@@ -13,6 +13,9 @@ from peftref.host.site import Rows, Site
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+STORED = {"transposed": "stored transposed", "table": "one row for each token id", "convolution": "a convolution"}
+"""What is said of a weight that is not stored as it is read."""
+
 
 def slots_rows(host: Host) -> list[dict[str, object]]:
     """One row for every slot of every range of equal layers, for a program."""
@@ -72,7 +75,7 @@ def _line(sites: Sequence[Site], stack: Stack) -> str:
         words.append(f"{site.sizes['d_in']:,} -> {site.sizes['d_out']:,}")
     rows = _rows(site)
     words += [f"rows {escape(rows)}"] if rows else []
-    words += ["stored transposed"] if site.transposed else []
+    words += [STORED[site.form]] if site.form in STORED else []
     words += [f"no {', '.join(sorted(site.lacks))}"] if site.lacks else []
     if site.layer is not None and len(sites) < stack.n_layers:
         words.append(f"layers {_ranges([site.layer for site in sites if site.layer is not None])}")
@@ -86,7 +89,7 @@ def _groups(host: Host, stack: Stack) -> Iterator[list[Site]]:
     for site in host.sites:
         if site.stack == stack.name:
             sizes = tuple(sorted(site.sizes.items()))
-            key = (site.slot, _pattern([site]), sizes, _rows(site), site.lacks, site.transposed, site.layer is None)
+            key = (site.slot, _pattern([site]), sizes, _rows(site), site.lacks, site.form, site.layer is None)
             groups.setdefault(key, []).append(site)
     return iter(sorted(groups.values(), key=lambda sites: (order[sites[0].slot], sites[0].layer or 0)))
 

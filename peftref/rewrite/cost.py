@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from peftref.host.architecture import ARCHITECTURE
 from peftref.lang.einsum import parse_pattern
 from peftref.lang.expr import Call, Expr, Name, Text
 from peftref.lang.ops import TABLE
@@ -86,7 +87,16 @@ class Meter:
 
     def elements(self, expr: Expr) -> int:
         """How many numbers the value of an expression has, over all tokens."""
-        return prod(self.shape(expr)) * self.times(expr)
+        return (1 if self.unit(expr) else prod(self.shape(expr))) * self.times(expr)
+
+    def unit(self, expr: Expr) -> bool:
+        """Whether a value is a unit vector per token, which is kept as its position: x of a look-up."""
+        match expr:
+            case Call("dropout", args):
+                return self.unit(args[0])
+            case Call("mul", (left, right)) if not self.scope.kind(left).dims:
+                return self.unit(right)
+        return expr == Name("x") and ARCHITECTURE.slot(self.scope.slot).lookup
 
     def shape(self, expr: Expr) -> tuple[int, ...]:
         """The shape of a value, without its implicit axes."""
@@ -142,6 +152,8 @@ class Meter:
             widest = max(self.times(arg) for arg in operands)
             met = [size.evaluate(self.sizes) for name, size in axes.items() if name not in _alone(expr.args[0].value)]
             return 2 * prod(met) * widest * (len(operands) - 1)
+        if expr.op == "matmul" and self.unit(operands[1]):
+            return 0
         if expr.op == "attend":
             query, _, value = (self.shape(arg) for arg in operands)
             keys = self.load.length if self.scope.kind(operands[1]).per == "token" else self.shape(operands[1])[0]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import permutations
 
 import pytest
 import torch
 
 from peftref.compile.attach import attach, set_active
-from peftref.compile.attached import Attached
+from peftref.compile.attached import Attached, merge
+from peftref.compile.modules import Combine
 from peftref.design.load import load, read
+from peftref.design.technique import Technique
 from peftref.problem import PeftrefError
 from tests.compile.hosts import CONFIGS, build, inputs
 from tests.compile.test_attach import MODULES, SMALL
@@ -159,3 +162,62 @@ def test_a_stack_of_two_is_the_second_on_the_host_that_the_first_makes(family: s
             pytest.skip("the first cannot be merged into this host")
         Attached(model, first).merge()
         torch.testing.assert_close(model(**batch)[0], apart, rtol=1e-9, atol=1e-9)
+
+
+FFN = {
+    "hidden": ("ffn.hidden", {"A": "2, d_ff", "B": "d_ff, 2", "c": "d_ff"}, "h' = h + B @ A @ h + c"),
+    "down": ("ffn.down", {"A": "2, d_in", "B": "d_out, 2", "c": "d_out"}, "h' = h + B @ A @ x + c"),
+    "weight": ("ffn.down", {"l": "d_out"}, "W' = l * W"),
+    "around": ("ffn", {"A": "2, d_model", "B": "d_model, 2", "c": "d_model"}, "h' = h + B @ (A @ h) + c"),
+}
+
+
+def at_ffn(name: str) -> Technique:
+    slot, shapes, equation = FFN[name]
+    leaves = ", ".join(f"{leaf}: {{shape: [{shape}], init: {{normal: 0.3}}}}" for leaf, shape in shapes.items())
+    quoted = equation.replace("'", "''")
+    return read(f"{{name: {name}, title: M, insert: [{{at: {slot}, leaves: {{{leaves}}}, equation: '{quoted}'}}]}}")
+
+
+@pytest.mark.parametrize("combine", ["stack", "sum"])
+@pytest.mark.parametrize("order", list(permutations(FFN, 3)))
+def test_what_goes_into_one_weight_goes_there_in_the_order_of_the_flow(
+    order: tuple[str, ...], combine: Combine
+) -> None:
+    """At the hidden activation, at the map that reads it and around both: whichever was attached first, and merged first."""
+    model = build("bert").double()
+    batch = inputs(model)
+    for name in order:
+        attach(model, at_ffn(name), name)
+    set_active(model, list(order), combine)
+    with torch.no_grad():
+        apart = model(**batch)[0]
+        for _ in order:
+            for name in order:
+                with suppress(PeftrefError):  # what acts before it is not merged yet
+                    Attached(model, name).merge()
+                torch.testing.assert_close(model(**batch)[0], apart, rtol=1e-9, atol=1e-9)
+        merge(model, order)
+        torch.testing.assert_close(model(**batch)[0], apart, rtol=1e-9, atol=1e-9)
+        assert model.peftref.merged  # type: ignore[union-attr]  # what peftref keeps there
+
+
+@pytest.mark.parametrize("combine", ["stack", "sum"])
+@pytest.mark.parametrize(("slot", "equation"), [("norm", "g' = l * g; b' = l * b + l"), ("embedding", "E' = E * l")])
+def test_gains_and_tables_are_stacked_or_summed(slot: str, equation: str, combine: Combine) -> None:
+    shape = "vocab, d_model" if slot == "embedding" else "d_model"
+    leaves = f"{{l: {{shape: [{shape}], init: {{normal: 0.5}}}}}}"
+    quoted = equation.replace("'", "''")
+    text = f"{{name: m, title: M, insert: [{{at: {slot}, leaves: {leaves}, equation: '{quoted}'}}]}}"
+    model = build("bert").double()
+    batch = inputs(model)
+    with torch.no_grad():
+        for name in ("one", "two"):
+            found = attach(model, read(text), name, seed=len(name) + (name == "two"))
+            assert found.mergeable
+        set_active(model, ["one", "two"], combine)
+        apart = model(**batch)[0]
+        merge(model, ["one", "two"])
+        torch.testing.assert_close(model(**batch)[0], apart, rtol=1e-9, atol=1e-9)
+        set_active(model, ["one", "two"], "sum" if combine == "stack" else "stack")
+        assert (model(**batch)[0] - apart).abs().max() > 1e-3

@@ -152,7 +152,7 @@ def test_faults_in_the_files(tmp_path: Path) -> None:
     code("no-peer")
     config.write_text(json.dumps(json.loads(text) | {"new_field": 3}))
     code("peer-field")
-    config.write_text(json.dumps(json.loads(text) | {"target_modules": ["word_embeddings"]}))
+    config.write_text(json.dumps(json.loads(text) | {"target_modules": ["position_embeddings"]}))
     code("peer-targets")
     config.write_text(json.dumps(json.loads(text) | {"target_modules": ["q_proj"]}))
     code("peer-refuses")

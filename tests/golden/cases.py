@@ -121,6 +121,17 @@ def tasks_that_are_none(folder: Path) -> object:
         return None
 
 
+class Few(torch.Tensor):
+    """What a library keeps in few bits."""
+
+
+def in_few_bits(folder: Path) -> None:
+    model = build("llama")
+    query = model.layers[1].self_attn.q_proj
+    query.weight = torch.nn.Parameter(query.weight.detach().as_subclass(Few), requires_grad=False)
+    attach(model, load("lora", r=2)).merge()
+
+
 def tuned_by_two(folder: Path) -> object:
     model = build("llama")
     attach(model, load("full"), "one")
@@ -311,6 +322,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "bad-rate": lambda folder: rates("1e-3,fast,-1"),
     "bad-rows": rows("text\tlabel\na\t0\nb\tc\t1\n"),
     "bad-setting": lambda folder: given("lora:r"),
+    "move-several": lambda folder: given("mam", at=["embedding.tokens"]),
     "bad-task": bad_task,
     "broken-yaml": broken_task,
     "cannot-write": no_place,
@@ -330,6 +342,10 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "layer-absent": lambda folder: count(read(SOUND.replace("equation:", "layers: [12]\n    equation:")), "bert-base"),
     "mask-fixed": fixed_mask,
     "merge-order": merged_before_another,
+    "few-bits": in_few_bits,
+    "tied-weight": lambda folder: attach(
+        build("llama", "CausalLM", tie_word_embeddings=True), load("lora", r=2).moved("head")
+    ).merge(),
     "missing-column": rows("sentence\tlabel\na\t0\n"),
     "name-mismatch": misnamed,
     "name-taken": lambda folder: [attach(model := build("llama"), load("ia3")), attach(model, load("ia3"))],
@@ -344,7 +360,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "peer-differs": lambda folder: write_peft(attach(build("bert"), load("fourierft", k=5)), folder / "there"),
     "peer-field": lambda folder: from_peft(folder, bias="all", layer_replication=[[0, 1]], new=3),
     "peer-refuses": lambda folder: from_peft(folder, target_modules=["q_proj"]),
-    "peer-targets": lambda folder: from_peft(folder, target_modules=["word_embeddings"]),
+    "peer-targets": lambda folder: from_peft(folder, target_modules=["position_embeddings"]),
     "peer-slice": lambda folder: peft_config(load("lora"), resolve("gpt2")),
     "no-sites": nowhere,
     "no-such-split": without_split,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 import transformers as tf
 from torch import Tensor
 
@@ -148,8 +150,17 @@ def matrix(model: tf.PreTrainedModel, site: Site) -> Tensor:
     """The weight of a linear site as [d_out, d_in]."""
     weight = model.get_submodule(site.path).weight.detach()
     assert isinstance(weight, Tensor)
-    whole = weight.T if site.transposed else weight
+    whole = weight.T if site.form in ("transposed", "table") else weight.flatten(1)
     return pick(whole.T, site.ports["h"].rows).T
+
+
+def as_rows(site: Site, module: Any, x: Tensor) -> Tensor:
+    """What a linear site reads as rows: token ids as unit vectors, an image as its patches."""
+    if site.form == "table":
+        return torch.eye(site.sizes["d_in"])[x]
+    if site.form == "convolution":
+        return F.unfold(x, module.kernel_size, module.dilation, module.padding, module.stride).mT
+    return x
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -169,6 +180,8 @@ def test_a_linear_slot_is_its_rows_times_what_it_reads(family: str) -> None:
         bias = getattr(module, "bias", None)
         assert (bias is None) == ("b" in site.lacks)
         _, (x, h) = run(model, None, site.ports["x"], site.ports["h"])
+        x, h = as_rows(site, module, x), h.flatten(2).mT if site.form == "convolution" else h
+        h = h / getattr(module, "embed_scale", 1) if site.form == "table" else h
         shift_by = 0 if bias is None else pick(bias.detach(), site.ports["h"].rows)
         torch.testing.assert_close(h, x @ weight.T + shift_by, rtol=1e-4, atol=1e-5)
 

@@ -111,7 +111,7 @@ def test_the_oracle_defines_every_op() -> None:
     from peftref.compile.definitions import DEFINITIONS
     from peftref.lang.ops import OPS
 
-    assert {op.name for op in OPS} == {*DEFINITIONS, "einsum", "concat", "attend", "mean_tokens", "edges"}
+    assert {op.name for op in OPS} == {*DEFINITIONS, "einsum", "concat", "attend", "mean_tokens", "edges", "by_task"}
 
 
 def test_a_factor_moves_only_along_the_product_that_it_scales() -> None:

@@ -109,6 +109,8 @@ def whole_module(site: Site) -> bool:
 
 def _key(peer: Peer, copy: Copy) -> str:
     key = peer.keys[copy.leaf.name]
+    if copy.sites[0].form == "table":
+        key = peer.tables.get(copy.leaf.name, key)
     return key if key.startswith("base_model.") or _whole(copy.sites[0]) else f"{PREFIX}{copy.sites[0].path}.{key}"
 
 

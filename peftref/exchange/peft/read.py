@@ -54,7 +54,7 @@ def read_peft(source: str | Path | Checkpoint, model: PreTrainedModel, name: str
     }
     with peft_model(model, given) as theirs:
         technique = _placed(base, host, theirs)
-        leaves = exchange.made(technique, host, theirs) | _leaves(checkpoint, technique, host)
+        leaves = exchange.made(technique, host, theirs) | _leaves(checkpoint, technique, host, _kept(checkpoint, model))
     attached = attach(model, technique, name)
     _put(attached, checkpoint, leaves)
     return attached
@@ -132,15 +132,29 @@ def _placed(technique: Technique, host: Host, theirs: PeftModel) -> Technique:
     return technique.model_copy(update={"insert": moved(technique.insert[0], sites, host)})
 
 
-def _leaves(checkpoint: Checkpoint, technique: Technique, host: Host) -> dict[str, Tensor]:
-    """The tensors of a checkpoint as leaves, by the names of their copies; all that is missing, left over or misshapen is told."""
+def _kept(checkpoint: Checkpoint, model: PreTrainedModel) -> set[str]:
+    """The keys of the host's own weights that peft saves beside a module on an embedding, where this host has the same."""
+    own = dict(model.named_parameters(remove_duplicate=False))
+    found = set()
+    for key, value in checkpoint.tensors.items():
+        name = key.removeprefix(exchange.PREFIX).replace(".base_layer.", ".")
+        if ".base_layer." in key and name in own and torch.equal(own[name].detach().to(value), value):
+            found.add(key)
+    return found
+
+
+def _leaves(checkpoint: Checkpoint, technique: Technique, host: Host, kept: set[str]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint as leaves, by the names of their copies; all that is missing, left over or misshapen is told.
+
+    kept: keys of the host's own weights, as they are here.
+    """
     made = copies(technique, placements(technique, host))
     keys = exchange.keys(technique, made)
     problems = [
         Problem("peer-differs", f"the checkpoint has no {key}")
         for key in sorted(keys.keys() - checkpoint.tensors.keys())
     ]
-    heads = {key for key in checkpoint.tensors if _head(checkpoint, key)}
+    heads = kept | {key for key in checkpoint.tensors if _head(checkpoint, key)}
     problems += [
         Problem("peer-differs", f"nothing here is the checkpoint's {key}")
         for key in sorted(checkpoint.tensors.keys() - keys.keys() - heads)

@@ -39,7 +39,7 @@ def write_peft(attached: Attached, folder: str | Path) -> Path:
         _fill(theirs, tensors, exchange.made(technique, host, theirs), leaves)
         try:
             with whole_folder(target) as made:
-                theirs.save_pretrained(str(made))
+                theirs.save_pretrained(str(made), save_embedding_layers=False)  # they are as the host has them
         except OSError as error:
             raise fail("save-place", f"{target} cannot be written: {error.strerror or error}") from None
     return target

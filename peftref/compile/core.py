@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from peftref.compile.override import Override
 from peftref.compile.own import Own
 from peftref.compile.run import Run
 from peftref.host.site import Site
@@ -33,14 +34,24 @@ class CoreTap:
         self.active = active
         self.name = str(module.config._attn_implementation)  # type: ignore[union-attr]  # every attention module has its config
         module.__dict__[ATTRIBUTE] = self
+        self.x: Tensor | None = None
+        self.override = Override(module, self._enter)
         if not self.name.startswith(PREFIX):
             _register(self.name)
             module.config._attn_implementation = PREFIX + self.name  # type: ignore[union-attr]  # as above
 
     def remove(self) -> None:
         """Gives the config its own attention function back."""
+        self.override.remove()
         del self.module.__dict__[ATTRIBUTE]
         self.module.config._attn_implementation = self.name.removeprefix(PREFIX)  # type: ignore[union-attr]  # as above
+
+    def _enter(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.x = args[0] if args else next(iter(kwargs.values()), None)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            self.x = None
 
     def attend(
         self, call: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, more: dict[str, Any]
@@ -49,7 +60,7 @@ class CoreTap:
         runs = self.active(self.site)
         before = k.shape[2]
         own = Own(self.module)
-        now = {"q": q.transpose(1, 2), "k": k.transpose(1, 2), "v": v.transpose(1, 2)}
+        now: dict[str, Any] = {"x": self.x, "q": q.transpose(1, 2), "k": k.transpose(1, 2), "v": v.transpose(1, 2)}
         for run in runs:
             if "o" not in run.gives:
                 now |= run(self.site, own, **now)

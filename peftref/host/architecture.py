@@ -142,6 +142,7 @@ KINDS = (
         name="core",
         about="attention itself, between its projections; q, k and v as the attention function receives them",
         quantities=(
+            _q("x", "d_model", "token", "input of the sublayer, of which the queries are made", replaceable=False),
             _q("q", "n_heads d_head", "token", "queries"),
             _q("k", "n_kv_heads d_head", "token", "keys"),
             _q("v", "n_kv_heads d_value", "token", "values"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-from peftref.compile.attach import attach
+from peftref.compile.attach import attach, set_active
 from peftref.compile.attached import Attached
 from peftref.design.load import load, read
 from tests.compile.hosts import build, inputs
@@ -197,3 +197,34 @@ def test_the_trainer_trains_and_saves_it(name: str, tmp_path: Path) -> None:
     assert any(not torch.equal(one, other) for one, other in zip(before, found.parameters(), strict=True))
     assert all(torch.equal(value, frozen[key]) for key, value in model.state_dict().items() if key in frozen)
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+@pytest.mark.parametrize("family", ["llama", "bert", "t5"])
+def test_an_open_gate_leaves_a_prefix_as_it_is(family: str) -> None:
+    """A gate per sample that reads what enters attention: open, the prefix stands there; shut, its keys and values are 0."""
+    model = build(family).double()
+    batch = inputs(model)
+    found = attach(model, load("unipelt", tokens=3, bottleneck=4, r=2))
+    found.module.double()
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.zero_()
+        rows = {copy.name: copy for copy in found.module.copies if copy.leaf.name in ("Pk", "Pv")}
+        for name in rows:
+            found.module.leaf(name).normal_(generator=torch.Generator().manual_seed(len(name)))
+    plain = attach(model, load("prefix", tokens=3), "plain")
+    plain.module.double()
+    with torch.no_grad():
+        for name in rows:
+            plain.module.leaf(name).copy_(found.module.leaf(name))
+    outputs = {}
+    for height in (-50.0, 50.0):
+        with torch.no_grad():
+            for copy in found.module.copies:
+                if copy.leaf.name == "ap":
+                    found.module.leaf(copy.name).fill_(height)
+        set_active(model, "default")
+        outputs[height] = model(**batch)[0]
+    set_active(model, "plain")
+    torch.testing.assert_close(outputs[50.0], model(**batch)[0], rtol=1e-9, atol=1e-10)
+    assert not torch.allclose(outputs[50.0], outputs[-50.0])

@@ -88,7 +88,8 @@ class _Stacked(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+        x, *leaves = inputs
+        ctx.save_for_backward(x if any(ctx.needs_input_grad[1:]) else None, *leaves)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

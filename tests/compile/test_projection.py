@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from peftref.bench.memory import saved_bytes
+from peftref.bench.stages import linear
 from peftref.compile.attach import attach
 from peftref.compile.projection import Part, Projection
 from peftref.design.load import load, read
@@ -132,3 +134,15 @@ def test_no_copy_of_the_leaves_is_kept_for_backward() -> None:
     assert {tensor.untyped_storage().data_ptr() for tensor in kept} <= {
         tensor.untyped_storage().data_ptr() for tensor in (x, *leaves)
     }
+
+
+def test_what_is_frozen_keeps_no_input_for_backward() -> None:
+    """A frozen first matrix needs no gradient, so that its input is not kept: what LoRA-FA is made for."""
+    stage = linear(64, 2, 8, "cpu", torch.float32)
+    saved = {}
+    for name in ("lora", "lora_fa"):
+        model = copy.deepcopy(stage.model)
+        attach(model, load(name, r=2), batch=1, length=8, host=stage.host)
+        model.vector.requires_grad_(True)
+        saved[name] = saved_bytes(model, stage.batch)
+    assert saved["lora"] - saved["lora_fa"] == 2 * 8 * 64 * 4

@@ -27,8 +27,8 @@ def alone(
     lacks: what the host does not have (`b`). numbers: sizes and settings. meter: at the load of the batch.
 
     >>> from peftref.analyse.explain import explain
-    >>> explain("fourierft", "bert-base").parts[0].chosen
-    '(W + ifft2(scatter(scale * c, at, m=d_in, n=d_out))) @ x + b'
+    >>> explain("shira", "bert-base").parts[0].chosen
+    '(W + scatter(v, at, m=d_in, n=d_out)) @ x + b'
     """
     if effect.kind != "linear":
         return None

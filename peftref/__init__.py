@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from peftref.host.resolve import resolve as resolve
     from peftref.host.slots import slots as slots
     from peftref.problem import PeftrefError as PeftrefError
+    from peftref.train.callback import ProcedureCallback as ProcedureCallback
 
 _HOME = {
     "Attached": "compile.attached",
     "PeftrefError": "problem",
+    "ProcedureCallback": "train.callback",
     "Technique": "design.technique",
     "attach": "compile.attach",
     "compare": "bench.compare",

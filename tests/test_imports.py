@@ -17,6 +17,7 @@ ORDER = (
     "rewrite",
     "analyse",
     "state",
+    "procedures",
     "compile",
     "train",
     "exchange",

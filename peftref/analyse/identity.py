@@ -9,6 +9,7 @@ from typing import Literal
 from peftref.analyse.form import replaced
 from peftref.design.inits import INITS
 from peftref.design.insertion import insertions
+from peftref.design.procedures import PROCEDURES
 from peftref.design.technique import Technique
 from peftref.lang import einsum
 from peftref.lang.expr import Call, Expr, Name, Number, Text, rebuild
@@ -42,7 +43,11 @@ def identity(technique: Technique) -> Identity:
     >>> identity(load("lora")).answer, identity(load("houlsby")).answer, identity(load("prompt")).answer
     ('yes', 'near', 'no')
     """
-    answers: list[Identity] = []
+    answers = [
+        Identity("no", f"it {PROCEDURES[each.name].about}")
+        for each in technique.procedures
+        if not PROCEDURES[each.name].keeps
+    ]
     for insertion in insertions(technique):
         exact = {name: _start(leaf) for name, leaf in insertion.leaves.items()}
         near = {

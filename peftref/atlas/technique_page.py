@@ -9,6 +9,7 @@ from peftref.atlas.diagram import diagram
 from peftref.atlas.entry import Entry
 from peftref.atlas.formulas import count_formula, equations, leaves, merging, name_math
 from peftref.atlas.html import code, link, page, section, table, wide
+from peftref.design.procedures import PROCEDURES
 from peftref.design.technique import Source, Technique
 from peftref.host.presets import preset_names
 from peftref.report.typology import LABELS
@@ -123,6 +124,8 @@ def _relatives(entry: Entry, titles: dict[str, str]) -> str:
 
 
 def _notes(technique: Technique) -> Iterator[str]:
+    for procedure in technique.procedures:
+        yield f"<p>Procedure <code>{escape(procedure.name)}</code>: {escape(PROCEDURES[procedure.name].about)}.</p>"
     if technique.note:
         yield f"<p>Note: {escape(technique.note)}</p>"
     if technique.mutates:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 
@@ -21,6 +22,19 @@ class Attached(Protocol):
 
     def lr_factor(self, parameter: nn.Parameter) -> float:
         """The factor on the learning rate of a parameter."""
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """What waits for data before the module can be trained."""
+
+    def begin(self, batches: Iterable[Mapping[str, Any]]) -> object:
+        """Give the module its first values from a few batches."""
+
+    def penalty(self) -> torch.Tensor | float:
+        """What is added to the loss."""
+
+    def step(self, done: int, total: int) -> None:
+        """What follows a step of the optimizer, with the gradients still there."""
 
     def merge(self) -> object:
         """Fold the module into the host."""

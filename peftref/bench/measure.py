@@ -112,7 +112,10 @@ def _flops(gauge: Gauge, technique: Any, key: str) -> Mapping[str, Any]:
         model = gauge.classifier.fresh(0, gauge.device)
         seen = eager(model)
         head = [one for name, one in model.named_parameters() if name in gauge.classifier.head]
-        trainable(model, gauge.attach(model, technique, seed=0), head)
+        attached = gauge.attach(model, technique, seed=0)
+        if attached.waiting:
+            attached.begin(gauge.batches)
+        trainable(model, attached, head)
         own = count_flops(model, gauge.batches[0])
         plain = _host_flops(gauge)
         gauge.flops[key] = {

@@ -16,11 +16,13 @@ from peftref.bench.machine import environment
 from peftref.bench.measure import Gauge, measure
 from peftref.bench.plan import Entry, HostFacts, Run
 from peftref.train.classifier import Classifier
-from peftref.train.data import Encoded
+from peftref.train.data import Encoded, batches
 from peftref.train.loop import Recipe, Training, evaluate, train
 from peftref.train.metrics import Scores
 
 Tick = Callable[[int], None]
+BEGINS = 16
+"""Batches of the training split that a technique begins from, where it begins from data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,9 @@ def _body(run: Run, technique: Any, entry: Entry, bench: Workbench, tick: Tick) 
     model = bench.classifier.fresh(run.seed, bench.device)
     head = [one for name, one in model.named_parameters() if name in bench.classifier.head]
     attached = bench.attach(model, technique, seed=run.seed)
+    if attached.waiting:
+        chosen = batches(bench.train, run.batch_size, BEGINS, run.seed)
+        attached.begin([bench.train.batch(rows, bench.device) for rows in chosen])
     parameters = trainable(model, attached, head)
     recipe = Recipe(
         steps=run.steps,
@@ -80,7 +85,7 @@ def _body(run: Run, technique: Any, entry: Entry, bench: Workbench, tick: Tick) 
         clip=run.clip,
         eval_every=run.eval_every,
     )
-    training = train(model, parameters, bench.train, bench.dev, recipe, run.seed, tick, attached.lr_factor)
+    training = train(model, parameters, bench.train, bench.dev, recipe, run.seed, tick, attached.lr_factor, attached)
     notes = _count_notes(entry, attached, head)
     body: dict[str, Any] = {
         "status": training.status,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,6 +37,7 @@ def attach(
     length: int = 64,
     host: Host | None = None,
     dtype: torch.dtype | None = None,
+    batches: Iterable[Mapping[str, Any]] | None = None,
 ) -> Attached:
     """Attaches a technique to a host in place, freezes the host, and makes it the only active one.
 
@@ -46,6 +47,7 @@ def attach(
     dtype: the precision of the leaves, in which their equations are computed as well; left out, it is the host's own, and single
     where the host has half (small steps are lost in half). What the host reads on is in its own precision again; under autocast,
     autocast decides.
+    batches: what the model is called with, a few times, for a technique that begins from data; without them it waits for `begin`.
     Raises PeftrefError `name-taken`, and whatever keeps the technique from standing on this host; the host is then untouched.
 
     >>> from transformers import LlamaConfig, LlamaModel
@@ -56,6 +58,30 @@ def attach(
     128
     >>> attached.detach()
     """
+    there = model._modules.get(CONTAINER)
+    before = there.active if isinstance(there, Modules) else ()
+    attached = insert(model, technique, name, seed=seed, batch=batch, length=length, host=host, dtype=dtype)
+    try:
+        attached.begin(batches)
+    except Exception:
+        attached.modules.active = before
+        attached.detach()
+        raise
+    return attached
+
+
+def insert(
+    model: PreTrainedModel,
+    technique: Technique,
+    name: str = "default",
+    *,
+    seed: int = 0,
+    batch: int = 8,
+    length: int = 64,
+    host: Host | None = None,
+    dtype: torch.dtype | None = None,
+) -> Attached:
+    """Attaches a technique whose leaves get their values elsewhere: no procedure has begun; otherwise as `attach`."""
     known = model._modules.get(CONTAINER)
     modules = known if isinstance(known, Modules) else Modules(host or resolve(model))
     if not name.isidentifier() or hasattr(nn.Module, name):
@@ -67,6 +93,7 @@ def attach(
     inserted = Inserted(
         technique, modules.host, placed, name=name, flow=modules.flow, load=Load(batch * length, length)
     )
+    inserted.seed = seed
     _initialise(model, inserted, seed, dtype)
     if modules is not known:
         modules.frozen = {key: parameter.requires_grad for key, parameter in model.named_parameters()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from peftref.compile.merge import folds
 from peftref.compile.merging import Merging
 from peftref.compile.module import Inserted
 from peftref.compile.modules import CONTAINER, Modules, container
+from peftref.compile.procedures import remembered, run_begin, run_penalty, run_step
 from peftref.compile.stored import plain
 from peftref.design.technique import Technique
 from peftref.problem import PeftrefError, fail
@@ -88,6 +89,40 @@ class Attached:
             for flow, tasks in zip(flows, before, strict=True):
                 flow.tasks = tasks
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The procedures that wait for data before the technique can be trained."""
+        return self.module.waiting
+
+    def begin(self, batches: Iterable[Mapping[str, Any]] | None = None) -> None:
+        """Gives leaves the first values that procedures find from the host's weights and, where given, from a few batches.
+
+        `attach` does so already; this is for batches that come later, or other ones: it begins again, and what was trained is lost.
+        batches: what the model is called with. The host alone is run, in evaluation mode. Raises PeftrefError `no-batches` where
+        they have no tokens, and `init-size`.
+        """
+        module, modules = self.module, self.modules
+        before = modules.enabled
+        if module.technique.procedures:
+            self.disable()
+            try:
+                run_begin(self.model, module, batches, module.seed)
+            finally:
+                modules.enabled = before
+                modules.settle(self.model)
+
+    def penalty(self) -> Tensor | float:
+        """What the technique adds to the loss while it is trained: a number, 0.0 for most."""
+        return run_penalty(self.model, self.module)
+
+    def step(self, done: int, total: int) -> None:
+        """Runs the procedures that follow a step: call it after the optimizer's, while the gradients are still there.
+
+        done: steps done, from 1; total: steps in all. What they remember is saved with the module, so that training can go on
+        after `restore`.
+        """
+        run_step(self.model, self.module, done, total)
+
     def enable(self) -> None:
         """Lets the active techniques of this host act."""
         self.modules.enabled = True
@@ -150,6 +185,7 @@ class Attached:
             if parameter.requires_grad and name not in others:
                 trained[name] = parameter
         tensors |= {saved_name(self.model, name): value for name, value in trained.items()}
+        tensors |= remembered(self.module)
         return write_saved(folder, self.technique, tensors, host_fingerprint(self.model))
 
 

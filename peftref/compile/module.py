@@ -39,7 +39,8 @@ class Inserted(nn.Module):
     """A technique on a host: every parameter once, in a tree by its dotted name, and a generated module for each site.
 
     Parameters of a site stand under the site's own name (`leaves.decoder.3.attention.query.A`), shared ones under the name of
-    what shares them. The modules of the sites hold the same parameters and are not registered a second time.
+    what shares them. The modules of the sites hold the same parameters and are not registered a second time. memory: what each
+    procedure remembers from step to step; waiting: the procedures that have not begun, for want of data.
     """
 
     def __init__(
@@ -58,6 +59,9 @@ class Inserted(nn.Module):
         self.host = host
         self.placed = placed
         self.copies = copies(technique, placed)
+        self.memory: list[dict[str, Tensor]] = [{} for _ in technique.procedures]
+        self.waiting: tuple[str, ...] = ()
+        self.seed = 0
         self.leaves = nn.Module()
         for copy in self.copies:
             leaf = nn.Parameter(torch.empty(copy.shape, dtype=_dtype(copy)), requires_grad=copy.leaf.trainable)

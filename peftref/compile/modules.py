@@ -14,6 +14,7 @@ from peftref.compile.flow import Flow
 from peftref.compile.merging import Merging
 from peftref.compile.module import Inserted
 from peftref.compile.order import refuse_order
+from peftref.compile.procedures import refuse_waiting
 from peftref.compile.run import Run
 from peftref.compile.stack import StackTap
 from peftref.compile.tap import HELD, Held, Hold, Tap
@@ -59,7 +60,11 @@ class Modules(nn.Module):
         """The runs that are active at a site."""
         if not self.enabled:
             return []
-        acting = (name for name in self.active if name not in self.merged)
+        acting = [name for name in self.active if name not in self.merged]
+        for name in acting:
+            inserted = self._modules[name]
+            if isinstance(inserted, Inserted) and inserted.waiting and inserted.training and torch.is_grad_enabled():
+                refuse_waiting(inserted)
         return [run for name in acting for run in self._modules[name].at(site)]  # type: ignore[union-attr,operator]  # Inserted, all of them
 
     def flow(self, stack: str) -> Flow:

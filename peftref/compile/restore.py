@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from peftref.compile.attach import attach
+from peftref.compile.attach import insert
 from peftref.compile.attached import Attached, host_fingerprint, own_parameters, saved_name
+from peftref.compile.procedures import remember
 from peftref.compile.tuned import Tuned
 from peftref.problem import PeftrefError, Problem, fail
 from peftref.state.saved import Saved, read_saved
@@ -27,6 +28,7 @@ def restore(
 
     >>> import tempfile
     >>> from transformers import LlamaConfig, LlamaModel
+    >>> from peftref.compile.attach import attach
     >>> from peftref.design.load import load
     >>> tiny = LlamaModel(LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=64))
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -37,7 +39,7 @@ def restore(
     2
     """
     saved = read_saved(folder)
-    attached = attach(model, saved.technique, name)
+    attached = insert(model, saved.technique, name)
     try:
         _check(attached, saved, other_weights)
         _fill(attached, saved)
@@ -74,8 +76,9 @@ def _fill(attached: Attached, saved: Saved) -> None:
     for copy in module.copies:
         leaf = module.leaf(copy.name)
         leaf.copy_(saved.tensors[f"leaves.{copy.name}"])
+    remember(module, saved.tensors)
     known = {saved_name(model, key): key for key, _ in own_parameters(model)}
-    trained = {key: value for key, value in saved.tensors.items() if not key.startswith("leaves.")}
+    trained = {key: value for key, value in saved.tensors.items() if not key.startswith(("leaves.", "procedures."))}
     names = tuple(known[key] for key in trained if key in known)
     for key, value in trained.items():
         if key not in known and key.startswith("host."):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from peftref.design.learn import reached, stuck
 from peftref.design.names import known_slots, name_problems
+from peftref.design.procedures import PROCEDURES, settings_read
 from peftref.design.technique import Insert, Technique
 from peftref.design.yaml_document import Document, Path
 from peftref.host.architecture import SIZES
@@ -24,6 +25,8 @@ def check_technique(technique: Technique, document: Document) -> list[Problem]:
     """Every problem of a technique whose fields are sound, in the order of the file. `document` is where it was read."""
     problems = name_problems(technique, document)
     used: set[str] = set(technique.size_settings())
+    for procedure in technique.procedures:
+        used |= settings_read(procedure, technique) if procedure.name in PROCEDURES else set()
     for number, insert in enumerate(technique.insert):
         used |= {setting for leaf in insert.leaves.values() for _, setting in leaf.init.settings()}
         used |= {leaf.lr for leaf in insert.leaves.values() if isinstance(leaf.lr, str)}

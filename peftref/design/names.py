@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from peftref.design.procedures import PROCEDURES, arguments, leaves, served
 from peftref.design.technique import Insert, Leaf, Technique, size_problem
 from peftref.design.yaml_document import Document, Path
 from peftref.host.architecture import ARCHITECTURE, GROUPS, SIZES, slots_of
 from peftref.lang.ops import TABLE
-from peftref.problem import Problem, nearest
-
-PROCEDURES: frozenset[str] = frozenset()
-"""The hooks that the engine has; a technique that names another one is refused."""
+from peftref.problem import PeftrefError, Problem, nearest
 
 
 def name_problems(technique: Technique, document: Document) -> list[Problem]:
@@ -19,6 +18,7 @@ def name_problems(technique: Technique, document: Document) -> list[Problem]:
     found = list(_slots(technique, document))
     found += _sizes(technique, document)
     found += _settings(technique, document)
+    found += _procedures(technique, document)
     for number, insert in enumerate(technique.insert):
         found += _layers(technique, insert, document, number)
         for name, leaf in insert.leaves.items():
@@ -61,11 +61,28 @@ def _sizes(technique: Technique, document: Document) -> Iterator[Problem]:
     elif technique.budget is not None and technique.budget not in technique.size_settings():
         text = f"the setting {technique.budget} is not the size of any leaf, so no budget can turn it"
         yield Problem("bad-value", text, document.place("budget"))
+
+
+def _procedures(technique: Technique, document: Document) -> Iterator[Problem]:
     for number, procedure in enumerate(technique.procedures):
+        path: Path = ("procedures", number)
         if procedure.name not in PROCEDURES:
             text = f"there is no procedure {procedure.name}"
-            hint = nearest(procedure.name, PROCEDURES)
-            yield Problem("unknown-procedure", text, document.place("procedures", number, "name"), hint=hint)
+            hint = nearest(procedure.name, PROCEDURES) or f"procedures are {', '.join(PROCEDURES)}"
+            yield Problem("unknown-procedure", text, document.place(*path, "name"), hint=hint)
+            continue
+        try:
+            arguments(procedure, technique)
+        except PeftrefError as error:
+            yield from (replace(problem, place=document.place(*path, "name")) for problem in error.problems)
+            continue
+        if not any(served(procedure, technique)):
+            known = {leaf for insert in technique.insert for leaf in insert.leaves}
+            wanted = leaves(procedure)
+            missing = [leaf for leaf in wanted.values() if leaf not in known]
+            text = f"no insertion has all the leaves of {procedure.name}: {', '.join(wanted.values())}"
+            near = nearest(missing[0], known) if missing else None
+            yield Problem("unknown-leaf", text, document.place(*path, "name"), hint=near)
 
 
 def _settings(technique: Technique, document: Document) -> Iterator[Problem]:

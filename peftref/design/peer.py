@@ -38,7 +38,8 @@ class Peer(Frozen):
         "`layer` for one over the layers, `0/2` for the first of two",
     )
     harmless: Fixed[tuple[SettingField, ...]] = Field(
-        FrozenMap(), description="its fields that leave no mark on a saved module, with the values of which that holds"
+        FrozenMap(),
+        description="its fields that leave no mark on a saved module, with the values of which that holds; [] for any",
     )
     ignored: tuple[Identifier, ...] = Field((), description="its fields that change nothing for this technique")
     buffers: Fixed[Line] = Field(

@@ -88,8 +88,10 @@ class Insert(Frozen):
 class Procedure(Frozen):
     """A named hook of the engine, for what no equation can say."""
 
-    name: Identifier = Field(description="name of the hook")
-    settings: Fixed[SettingField] = Field(FrozenMap(), description="what the hook is told")
+    name: Identifier = Field(description="name of the procedure, a row of the table in peftref/design/procedures.py")
+    settings: Fixed[SettingField] = Field(
+        FrozenMap(), description="what it is told: names of leaves, numbers, words, or names of settings that hold them"
+    )
 
 
 class Technique(Frozen):
@@ -115,7 +117,9 @@ class Technique(Frozen):
         None, description="the setting that a parameter budget turns; else the first that is a size"
     )
     mutates: Literal["host"] | None = Field(None, description="host where an init changes the host's own weights")
-    procedures: tuple[Procedure, ...] = Field((), description="named hooks of the engine")
+    procedures: tuple[Procedure, ...] = Field(
+        (), description="what no equation says: ranks allocated, leaves that begin from data ..."
+    )
     peers: Fixed[Peer] = Field(FrozenMap(), description="how peer libraries call it, by library")
     note: str | None = Field(None, description="anything else worth knowing")
 

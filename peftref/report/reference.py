@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from peftref.design.inits import INITS
+from peftref.design.procedures import PROCEDURES
 from peftref.host.architecture import ARCHITECTURE, SIZES
 from peftref.lang.ops import OPS
 from peftref.problem import fail
@@ -96,12 +97,35 @@ def inits_table() -> str:
     return to_markdown(Table(columns, tuple(rows)))
 
 
+def procedures_table() -> str:
+    """One row per procedure, as Markdown."""
+    columns = (
+        Column("procedure", "procedure", code=True),
+        Column("moments", "runs at"),
+        Column("settings", "is told"),
+        Column("about", "what it does"),
+    )
+    rows: list[dict[str, Value]] = [
+        {
+            "procedure": hook.name,
+            "moments": ", ".join(hook.moments) + (", with batches" if hook.data else ""),
+            "settings": ", ".join(
+                each.name if each.default is None else f"{each.name} = {each.default}" for each in hook.settings
+            ),
+            "about": hook.about,
+        }
+        for hook in PROCEDURES.values()
+    ]
+    return to_markdown(Table(columns, tuple(rows)))
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "ops": ops_table,
     "slots": slots_table,
     "kinds": kinds_table,
     "sizes": sizes_table,
     "inits": inits_table,
+    "procedures": procedures_table,
 }
 
 

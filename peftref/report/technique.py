@@ -9,6 +9,7 @@ from peftref.analyse.diff import Diff, Relative
 from peftref.analyse.explain import Explanation
 from peftref.analyse.merge import merge_rules
 from peftref.design.insertion import insertions
+from peftref.design.procedures import PROCEDURES
 from peftref.design.technique import Technique
 from peftref.lang.show import show
 from peftref.typeset.latex import latex_display
@@ -50,6 +51,12 @@ def technique_lines(technique: Technique) -> Iterator[str]:
         yield ""
         yield "merging:"
         yield from (f"  {rule}" for rule in rules)
+    if technique.procedures:
+        yield ""
+        yield "procedures:"
+        for procedure in technique.procedures:
+            told = ", ".join(f"{name} {value}" for name, value in procedure.settings.items())
+            yield f"  {procedure.name}: {PROCEDURES[procedure.name].about} ({told})"
     if technique.note:
         yield ""
         yield f"note: {technique.note}"

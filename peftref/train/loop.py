@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -40,6 +40,16 @@ class Recipe:
         return self.lr * (self.steps - step) / max(1, self.steps - rising)
 
 
+class Procedures(Protocol):
+    """What is attached to the model, where it adds to the loss, or does more after a step of the optimizer."""
+
+    def penalty(self) -> torch.Tensor | float:
+        """What is added to the loss."""
+
+    def step(self, done: int, total: int) -> None:
+        """What follows a step, with the gradients still there. done: from 1."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One point of a learning curve: optimizer steps done, mean training loss since the last point, scores on dev."""
@@ -68,12 +78,13 @@ def train(
     seed: int,
     tick: Callable[[int], None] = lambda step: None,
     factor: Callable[[nn.Parameter], float] = lambda parameter: 1.0,
+    procedures: Procedures | None = None,
 ) -> Training:
     """Train some parameters of a classifier, in place.
 
     data order and dropout come from the seed; the caller's random state is kept. A loss, gradient or dev logit that is
     not finite ends the training as `diverged`. tick is called after every step with the number of steps done. factor: on the
-    learning rate of a parameter.
+    learning rate of a parameter. procedures: what is attached, where it adds to the loss or does more after a step.
     """
     chosen = list(parameters)
     device = next(model.parameters()).device
@@ -94,7 +105,15 @@ def train(
         model.train()
         for step, rows in enumerate(batches(data, recipe.batch_size, recipe.steps, seed)):
             started = time.perf_counter()
-            loss, norm = _step(model, chosen, optimizer, data.batch(rows, device), recipe.rate(step), recipe.clip)
+            batch, rate = data.batch(rows, device), recipe.rate(step)
+            loss, norm = _backward(model, chosen, batch, recipe.clip, procedures)
+            if math.isfinite(loss) and math.isfinite(norm):
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * group["factor"]
+                optimizer.step()
+                if procedures is not None:
+                    procedures.step(step + 1, recipe.steps)
+            optimizer.zero_grad(set_to_none=True)
             seconds += time.perf_counter() - started
             losses.append(loss)
             if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -111,24 +130,17 @@ def train(
     return Training("finished", recipe.steps, tuple(curve), seconds)
 
 
-def _step(
+def _backward(
     model: Any,
     parameters: list[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
     batch: dict[str, torch.Tensor],
-    rate: float,
     clip: float,
+    procedures: Procedures | None,
 ) -> tuple[float, float]:
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["factor"]
+    """The loss of a batch, without what procedures add to it, and the norm of the gradients before they are clipped."""
     loss = model(**batch).loss
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(parameters, clip)
-    value, size = float(loss.detach()), float(norm)
-    if math.isfinite(value) and math.isfinite(size):
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return value, size
+    (loss if procedures is None else loss + procedures.penalty()).backward()
+    return float(loss.detach()), float(nn.utils.clip_grad_norm_(parameters, clip))
 
 
 @torch.no_grad()

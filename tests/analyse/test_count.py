@@ -26,7 +26,7 @@ PUBLISHED = [
     ("prefix_mlp", "bert-base", 9_864_704),
     ("prompt", "t5-base", 15_360),
 ]
-TEXT_ONLY = {"trainable_tokens"}
+TEXT_ONLY = {"trainable_tokens", "cpt"}
 """What stands at an embedding matrix."""
 
 

@@ -198,3 +198,13 @@ def test_what_peft_makes_runs_beside_and_is_marked(small: Compare, tmp_path: Pat
     assert theirs["notes"] == []
     assert theirs["measures"]["inference"]["merged"] is not None
     assert "peft:lora" in {row["technique"] for row in comparison(read_findings(tmp_path)).rows}
+
+
+def test_techniques_with_procedures_are_compared_like_all_others(small: Compare, tmp_path: Path) -> None:
+    given = ("adalora:r=4,target=2", "eva:r=2", "corda:r=2", "loftq:r=2,block=16", "frod", "adamss:n=4,k=2")
+    result = small(*given, out=tmp_path / "study", seeds=1, lrs=[1e-2])
+    assert len(result.finals) == len(given)
+    for records in result.finals.values():
+        for record in records:
+            assert record["status"] == "finished", record["error"]
+            assert record["notes"] == []

@@ -32,7 +32,7 @@ def test_a_whole_life(family: str, name: str, tmp_path: Path) -> None:
     state = {key: value.clone() for key, value in model.state_dict().items()}
     with torch.no_grad():
         base = model(**batch)[0]
-    attached = attach(model, technique)
+    attached = attach(model, technique, batches=[batch])
     trained = list(attached.parameters())
     assert sum(parameter.numel() for parameter in trained) == count(technique, model).trained
     start = model(**batch)[0]

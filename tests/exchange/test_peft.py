@@ -27,7 +27,7 @@ from tests.small import small
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*invalid shape")
 BOUND = 1e-4
-DRAWN = {"fourierft", "unilora", "waveft"}
+DRAWN = {"fourierft", "frod", "unilora", "waveft"}
 """Techniques with positions that peft draws from a seed of its own and does not save."""
 
 

@@ -132,6 +132,12 @@ def in_few_bits(folder: Path) -> None:
     attach(model, load("lora", r=2)).merge()
 
 
+def unbegun(folder: Path) -> object:
+    model = build("llama")
+    attach(model, load("eva", r=2))
+    return model.train()(**inputs(model))
+
+
 def tuned_by_two(folder: Path) -> object:
     model = build("llama")
     attach(model, load("full"), "one")
@@ -364,6 +370,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "peer-slice": lambda folder: peft_config(load("lora"), resolve("gpt2")),
     "no-sites": nowhere,
     "no-such-split": without_split,
+    "no-batches": unbegun,
     "no-task": lambda folder: compare(["lora"], host=str(folder), show=False),
     "no-tokenizer": lambda folder: load_tokenizer(str(folder), GPT2Config()),
     "not-a-classifier": lambda folder: load_classifier(ViTConfig(), 2, 0),

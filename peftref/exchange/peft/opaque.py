@@ -82,6 +82,21 @@ class Wrapped:
         """Unmerged by the library."""
         self.theirs.unmerge_adapter()
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Nothing: the library begins by itself."""
+        return ()
+
+    def begin(self, batches: object) -> None:
+        """Nothing: the library has begun."""
+
+    def penalty(self) -> float:
+        """Nothing: the library adds to the loss itself."""
+        return 0.0
+
+    def step(self, done: int, total: int) -> None:
+        """Nothing follows a step."""
+
     def save(self, folder: str | Path) -> Path:
         """Saved by the library."""
         self.theirs.save_pretrained(str(folder))

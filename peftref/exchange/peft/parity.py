@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peftref.compile.attach import attach, put_leaves
+from peftref.compile.attach import insert, put_leaves
 from peftref.compile.attached import Attached
 from peftref.design.technique import Technique
 from peftref.exchange.peft import form as exchange
@@ -73,7 +73,7 @@ def beside(model: PreTrainedModel, technique: Technique, *, seed: int = 2) -> Pa
     for layer in theirs.modules():
         if hasattr(layer, "_attach_hooks"):
             layer._attach_hooks("default")  # a change of dtype makes new parameters, which have no hooks
-    ours = attach(model.double(), technique)
+    ours = insert(model.double(), technique)
     put_leaves(ours, exchange.made(technique, host, theirs))
     leaves = {each.name: ours.module.leaf(each.name) for each in ours.module.copies}
     torch.manual_seed(seed)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peftref.compile.attach import attach, put_leaves
+from peftref.compile.attach import insert, put_leaves
 from peftref.compile.attached import Attached
 from peftref.design.load import techniques
 from peftref.design.placement import copies, placements
@@ -55,7 +55,7 @@ def read_peft(source: str | Path | Checkpoint, model: PreTrainedModel, name: str
     with peft_model(model, given) as theirs:
         technique = _placed(base, host, theirs)
         leaves = exchange.made(technique, host, theirs) | _leaves(checkpoint, technique, host, _kept(checkpoint, model))
-    attached = attach(model, technique, name)
+    attached = insert(model, technique, name)
     _put(attached, checkpoint, leaves)
     return attached
 
@@ -87,14 +87,18 @@ def _inexpressible(checkpoint: Checkpoint, peer: Peer) -> Iterator[Problem]:
     for field in sorted(fields.keys() - defaults.keys()):
         yield Problem("peer-field", f"{field} is no field of this version of peft")
     for field, value in peer.fixed.items():
-        if fields.get(field, defaults.get(field)) != value:
+        if fields.get(field, defaults.get(field)) != value and not _harmless(field, fields.get(field), peer):
             yield Problem("peer-field", f"{field} is {fields.get(field)!r}, and only {value!r} can be expressed")
     said = {*peer.settings.values(), *peer.fixed, *peer.targets, *ABOUT}
     for field, value in fields.items():
         if field in said or field not in defaults or value == defaults[field] or not value:
             continue
-        if field not in peer.harmless or value not in peer.harmless[field]:
+        if not _harmless(field, value, peer):
             yield Problem("peer-field", f"{field} is {value!r}, which no technique in the catalogs expresses")
+
+
+def _harmless(field: str, value: object, peer: Peer) -> bool:
+    return field in peer.harmless and (not peer.harmless[field] or value in peer.harmless[field])
 
 
 def _known(checkpoint: Checkpoint) -> dict[str, Any]:

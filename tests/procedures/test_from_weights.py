@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from peft.tuners.frod.model import _projection_from_weights
 from peft.utils.loftq_utils import _low_rank_decomposition
 
+from peftref.analyse.identity import identity
 from peftref.compile.attach import attach
 from peftref.design.load import load
 from peftref.procedures.cluster_rows import directions, lloyd
@@ -203,3 +204,13 @@ def test_a_host_too_small_for_a_leaf_is_told() -> None:
         attach(model, load("adamss", n=100))
     assert caught.value.problems[0].code == "init-size"
     assert "peftref" not in dict(model.named_children())
+
+
+def test_a_grid_moves_the_host_as_is_said() -> None:
+    technique = load("loftq", r=2, block=16)
+    model = moved("llama")
+    batch = inputs(model)
+    before = model(**batch)[0]
+    attach(model, technique)
+    assert identity(technique).answer == "no"
+    assert 1e-3 < float((model(**batch)[0] - before).abs().max()) < 1

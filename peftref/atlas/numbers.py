@@ -56,6 +56,7 @@ def _insertion(insertion: Insertion) -> Plain:
     rule = insertion.layers
     return {
         "at": list(insertion.at),
+        "optional": insertion.optional,
         "stacks": list(insertion.stacks) if insertion.stacks is not None else None,
         "layers": {"rule": rule.rule, "listed": list(rule.listed), "count": rule.count},
         "leaves": {
@@ -65,6 +66,7 @@ def _insertion(insertion: Insertion) -> Plain:
                 "trained": leaf.trainable,
                 "scope": leaf.scope,
                 "fit": leaf.fit,
+                "needsE": "E" in dict(leaf.init_args).values(),
             }
             for name, leaf in insertion.leaves.items()
         },

@@ -44,10 +44,28 @@ window.peftref = window.peftref || {};
     return rule === "first" ? all.slice(0, many) : all.slice(n - many);
   };
 
+  // The sites of an insertion; none where the host lacks its slots and it may be left out.
+  const standing = (insert, host) => {
+    try {
+      return select(insert.at, insert.stacks, host);
+    } catch (error) {
+      if (insert.optional) return [];
+      throw error;
+    }
+  };
+
+  const beginning = (site, insert, set) => {
+    for (const [name, leaf] of Object.entries(insert.leaves)) {
+      if (leaf.needsE && site.lacks.includes("E") && set.some(([, value]) => value.reads.includes(name))) {
+        throw new Error(`this host has no embedding matrix for ${name} to begin from`);
+      }
+    }
+  };
+
   const placements = (technique, settings, host) => {
     const found = [];
     for (const insert of technique.inserts) {
-      const there = select(insert.at, insert.stacks, host);
+      const there = standing(insert, host);
       for (const [stack, n] of host.stacks) {
         const layers = new Set(layersOf(insert.layers, n, settings));
         for (const site of there) {
@@ -55,6 +73,7 @@ window.peftref = window.peftref || {};
           if (site.stack !== stack || !chosen) continue;
           const set = Object.entries(insert.slots[site.slot]).filter(([quantity]) =>
             peftref.hosts.linear.includes(site.slot) || !site.lacks.includes(quantity));
+          beginning(site, insert, set);
           if (set.length) found.push({ site, insert, values: set.map(([, value]) => value) });
         }
       }

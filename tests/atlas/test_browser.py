@@ -16,7 +16,7 @@ from peftref.design.load import load, techniques
 from peftref.design.technique import Technique
 from peftref.problem import PeftrefError
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("atlas")]  # the atlas is written once
 
 CATALOG = techniques()
 HOSTS = ("bert-base", "t5-base", "llama-3.1-8b", "gpt2", "vit-base", "qwen3-8b", "distilbert-base")

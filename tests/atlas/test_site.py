@@ -26,6 +26,8 @@ VOID = {"meta", "link", "input", "br", "hr", "img", "mspace"}
 CATALOG = techniques()
 ROWS = typology(CATALOG)
 
+pytestmark = pytest.mark.xdist_group("atlas")  # the atlas is written once
+
 
 class Page(HTMLParser):
     """What a page holds: its ids, links, scripts and texts; every element must be closed in its order."""

@@ -15,6 +15,8 @@ from peftref.rewrite.optimise import optimise
 
 MARGIN = 0.95
 """The share of the score of `h + D @ x` that the other form must stay below."""
+ROOM = 1.01
+"""What it may keep for backward, as a share of what the other form keeps."""
 LAW = "add the change to the weight, one product in place of two"
 
 
@@ -43,7 +45,7 @@ def alone(
     shift = rule.values.get("b", None if "b" in lacks else Name("b"))
     found = whole if shift is None else call("add", whole, shift)
     there, here = meter.cost(optimise(added, meter)[0]), meter.cost(found) - spared(meter)
-    return found if here.score < MARGIN * there.score and here.saved <= there.saved else None
+    return found if here.score < MARGIN * there.score and here.saved <= ROOM * there.saved else None
 
 
 def spared(meter: Meter) -> Cost:

@@ -88,15 +88,15 @@ def _householder_flops(args: tuple[Shape, ...], out: Shape) -> int:
 
 def _correlate_flops(args: tuple[Shape, ...], out: Shape) -> int:
     columns, vector = args
-    return 4 * _product(columns) + _TRANSFORM * (vector[0] + out[0])
+    return 4 * _product(columns) + _REAL * (vector[0] + out[0])
 
 
 def _fourier_flops(args: tuple[Shape, ...], out: Shape) -> int:
     values, _, vector = args
-    return _TRANSFORM * (vector[0] + out[0] + values[0])
+    return _COMPLEX * (vector[0] + out[0] + values[0])
 
 
-_TRANSFORM = 100
+_REAL, _COMPLEX = 200, 400
 """Operations of a matrix product that take as long as one number of a fast Fourier transform, there and written (measured)."""
 _ONE, _TWO = (1, 1), (2, 2)
 _FIRST, _BOTH = frozenset({0}), frozenset({0, 1})

@@ -18,6 +18,8 @@ from peftref.rewrite.optimise import simplify
 
 LONGEST = 72
 """Letters of an expression beyond which it becomes a variable of its own."""
+SMALL = 16
+"""Entries of stacked matrices up to which their products are written out, entry by entry."""
 
 
 @dataclass
@@ -186,7 +188,11 @@ class Emitter:
             sources.append(source)
         lead = "..." if self.scope.kind(expr).per != "none" else ""
         out = lead + "".join(letters[name] for axis in pattern.result for name in axis)
-        source = f'torch.einsum("{", ".join(words)} -> {out}", {", ".join(sources)})'
+        known = {letters[name]: size for name, size in sizes.items()}
+        source = (
+            _unrolled(words, out, sources, known)
+            or f'torch.einsum("{", ".join(words)} -> {out}", {", ".join(sources)})'
+        )
         for back, axis in enumerate(reversed(pattern.result)):
             if len(axis) > 1:
                 source += f".flatten(-{back + len(axis)}, -{back + 1})"
@@ -238,6 +244,20 @@ class Emitter:
         """The source in parentheses where an operator may follow it."""
         plain = source.replace(".", "").replace("_", "").isalnum()
         return source if plain or _closed(source) else f"({source})"
+
+
+def _unrolled(words: list[str], out: str, sources: list[str], sizes: Mapping[str, int]) -> str | None:
+    """Stacked matrices of a few entries applied along one axis of a value per token; None where a contraction is no such thing."""
+    lead = [word.startswith("...") for word in words]
+    if sorted(lead) != [False, True]:
+        return None
+    (m, matrices), (x, value) = ((words[lead.index(one)], sources[lead.index(one)]) for one in (False, True))
+    found = einsum.along_axis(m, x.removeprefix("..."), out.removeprefix("..."))
+    if found is None or sizes[m[found[0][0]]] * sizes[m[found[0][1]]] > SMALL:
+        return None
+    order, at = found
+    turned = matrices if order == tuple(range(len(order))) else f"{Emitter._atom(matrices)}.permute{order}"
+    return f"op.unrolled({turned}, {value}, {at})"
 
 
 def _options(expr: Call) -> list[tuple[str, Expr | None, int | None]]:

@@ -107,6 +107,24 @@ def rule(pattern: Pattern, kinds: tuple[Kind, ...], given: Mapping[str, Size] = 
     return Kind(tuple(dims), widest(kinds))
 
 
+def along_axis(matrices: str, x: str, result: str) -> tuple[tuple[int, ...], int] | None:
+    """How stacked matrices act along one axis of x and leave the others: an order of their axes, and which axis; None if they do not.
+
+    Every letter is an index. In that order the matrices are [p, q, the other axes of x]; the axis is counted from the end.
+
+    >>> along_axis("npqk", "nqk", "npk"), along_axis("pq", "qn", "np")
+    (((1, 2, 0, 3), -2), None)
+    """
+    rows, columns = set(result) - set(x), set(x) - set(result)
+    if len(rows) != 1 or len(columns) != 1 or len(matrices) != len(x) + 1:
+        return None
+    (row,), (column,) = rows, columns
+    order = (row, column, *(letter for letter in x if letter != column))
+    if result != x.replace(column, row) or set(order) != set(matrices):
+        return None
+    return tuple(matrices.index(letter) for letter in order), x.index(column) - len(x)
+
+
 def _axes(text: str) -> tuple[Axis, ...]:
     axes: list[Axis] = []
     for group, single, wrong in _AXIS.findall(text):

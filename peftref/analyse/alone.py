@@ -1,32 +1,42 @@
-"""Where a technique is the only one at a linear slot: its change added to the weight first, and one product in place of two."""
+"""Where a technique is the only one at a linear slot: forms that hold there only, since the host's own output is `W @ x + b`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from peftref.analyse.merge import Merge, merge_rule
 from peftref.design.insertion import Insertion
 from peftref.lang.check import Effect
-from peftref.lang.expr import Call, Expr, Name, call, names, walk
+from peftref.lang.expr import Call, Expr, Name, call, names, rebuild, walk
 from peftref.lang.ops import TABLE
 from peftref.rewrite.computed import computed
 from peftref.rewrite.cost import Cost, Meter
 from peftref.rewrite.optimise import optimise
 
 MARGIN = 0.95
-"""The share of the score of `h + D @ x` that the other form must stay below."""
+"""The share of the score of the form that holds everywhere that another form must stay below."""
 ROOM = 1.01
-"""What it may keep for backward, as a share of what the other form keeps."""
-LAW = "add the change to the weight, one product in place of two"
+"""What it may keep for backward, as a share of what the form that holds everywhere keeps."""
+PRODUCT = call("matmul", Name("W"), Name("x"))
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A form for one technique alone at a linear map, and the law that makes it of `h + D @ x`."""
+
+    value: Expr
+    law: str
 
 
 def alone(
     insertion: Insertion, effect: Effect, lacks: frozenset[str], numbers: Mapping[str, object], meter: Meter
-) -> Expr | None:
-    """`W' @ x + b'` where that costs less than `h + D @ x` and the host's own product, and keeps no more for backward, else None.
+) -> Alone | None:
+    """The cheapest form that holds for one technique alone, where it costs less and keeps no more for backward, else None.
 
-    Law: `h + D @ x => (W + D) @ x + b`, for whole linear maps in single or double precision; half precision would round D away.
-    lacks: what the host does not have (`b`). numbers: sizes and settings. meter: at the load of the batch.
+    Laws: `h + D @ x => (W + D) @ x + b`, and `W @ x => h - b`, for whole linear maps in single or double precision; half
+    precision would round D away. lacks: what the host does not have (`b`). numbers: sizes and settings. meter: at the load of
+    the batch.
 
     >>> from peftref.analyse.explain import explain
     >>> explain("shira", "bert-base").parts[0].chosen
@@ -34,25 +44,43 @@ def alone(
     """
     if effect.kind != "linear":
         return None
-    added = computed(effect, lacks, numbers).get("h")
-    if added is None or "h" not in names(added) or any(_varies(node) for node in walk(added)):
+    written = computed(effect, lacks, numbers).get("h")
+    if written is None or "h" not in names(written):
         return None
+    there = meter.cost(optimise(written, meter)[0])
+    found = [*_added(insertion, effect, lacks, written, meter), *_reused(written, lacks, meter)]
+    costs = {form: meter.cost(form.value) - spared(meter, form.value) for form in found}
+    fit = [
+        form for form in found if costs[form].score < MARGIN * there.score and costs[form].saved <= ROOM * there.saved
+    ]
+    return min(fit, key=lambda form: costs[form].score, default=None)
+
+
+def spared(meter: Meter, value: Expr) -> Cost:
+    """The cost of the host's own product, where it is not made for a value at a whole linear map that does not read it."""
+    return Cost() if "h" in names(value) else meter.cost(PRODUCT)
+
+
+def _added(insertion: Insertion, effect: Effect, lacks: frozenset[str], written: Expr, meter: Meter) -> Iterator[Alone]:
+    """The change added to the weight, in a technique that computes the same while it trains."""
     rule = merge_rule(insertion, effect)
     if not isinstance(rule, Merge) or rule.into != effect.slot or "W" not in rule.values:
-        return None
-    matrix, _ = optimise(rule.values["W"], meter)
-    whole = call("matmul", matrix, Name("x"))
+        return
+    if any(isinstance(node, Call) and "training" in TABLE[node.op].torch for node in walk(written)):
+        return
+    whole = call("matmul", optimise(rule.values["W"], meter)[0], Name("x"))
     shift = rule.values.get("b", None if "b" in lacks else Name("b"))
-    found = whole if shift is None else call("add", whole, shift)
-    there, here = meter.cost(optimise(added, meter)[0]), meter.cost(found) - spared(meter)
-    return found if here.score < MARGIN * there.score and here.saved <= ROOM * there.saved else None
+    value = whole if shift is None else call("add", whole, shift)
+    yield Alone(value, "add the change to the weight, one product in place of two")
 
 
-def spared(meter: Meter) -> Cost:
-    """The cost of the host's own product, which is not made where a technique acts alone."""
-    return meter.cost(call("matmul", Name("W"), Name("x")))
+def _reused(written: Expr, lacks: frozenset[str], meter: Meter) -> Iterator[Alone]:
+    """The host's own product read off its output, in the order that is cheapest when it costs nothing."""
+    better, _ = optimise(written, replace(meter, given=frozenset([PRODUCT])))
+    if PRODUCT in walk(better):
+        own: Expr = Name("h") if "b" in lacks else call("sub", Name("h"), Name("b"))
+        yield Alone(_put(better, own), "take the host's own product, which is there already")
 
 
-def _varies(node: Expr) -> bool:
-    """Whether a part of an equation is another one while it trains."""
-    return isinstance(node, Call) and "training" in TABLE[node.op].torch
+def _put(expr: Expr, own: Expr) -> Expr:
+    return own if expr == PRODUCT else rebuild(expr, lambda part: _put(part, own))

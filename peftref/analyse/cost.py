@@ -135,7 +135,8 @@ def _parts(technique: Technique, placement: Placement, load: Load) -> _Found:
         chosen, _ = optimise(value, measure)
         if site.whole:
             effect, sizes = placement.effect, numbers(site, technique.settings)
-            chosen = alone(placement.insertion, effect, site.lacks, sizes, measure) or chosen
+            lonely = alone(placement.insertion, effect, site.lacks, sizes, measure)
+            chosen = lonely.value if lonely else chosen
         found = measure.cost(chosen)
         made = _replaces(site, chosen, quantity) and not ARCHITECTURE.slot(site.slot).lookup
         own = 2 * _weight(site) * load.tokens if made else 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from peftref.analyse.alone import LAW, alone, spared
+from peftref.analyse.alone import alone, spared
+from peftref.analyse.beside import Share, shares
 from peftref.analyse.cost import Costs, cost
 from peftref.analyse.group import groups, meter
 from peftref.analyse.merge import merge_rule
@@ -13,7 +14,7 @@ from peftref.design.load import load
 from peftref.design.placement import Placement, numbers, placements
 from peftref.design.technique import Technique
 from peftref.host.resolve import resolve
-from peftref.lang.expr import Expr, names
+from peftref.lang.expr import Call, Expr, walk
 from peftref.lang.show import show
 from peftref.rewrite.computed import computed
 from peftref.rewrite.constant import foldable
@@ -61,7 +62,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The parts of a technique on a host, and what they cost in all, for a batch of so many samples of so many tokens."""
+    """The parts of a technique on a host, and what they cost in all, for a batch of so many samples of so many tokens.
+
+    shares: what a step costs more than one of the frozen host, counted, as shares of that one; largest first.
+    """
 
     technique: str
     host: str
@@ -69,6 +73,12 @@ class Explanation:
     length: int
     parts: tuple[Part, ...]
     costs: Costs
+    shares: tuple[Share, ...]
+
+    @property
+    def step(self) -> float:
+        """A step beside one of the frozen host, counted."""
+        return 1 + sum(each.share for each in self.shares)
 
 
 def explain(technique: Technique | str, host: HostLike, *, batch: int = 8, length: int = 64) -> Explanation:
@@ -84,10 +94,15 @@ def explain(technique: Technique | str, host: HostLike, *, batch: int = 8, lengt
     chosen = [_Chosen(technique, group, tokens) for group in groups(technique, placements(technique, there))]
     sites = [(each, placement.site) for each in chosen for placement in each.group]
     shared = together([site for _, site in sites], [each.products() for each, _ in sites])
-    shares = {id(each) for (each, _), one in zip(sites, shared, strict=True) if one}
-    parts = [part for each in chosen for part in each.parts(shared=id(each) in shares)]
+    sharing = {id(each) for (each, _), one in zip(sites, shared, strict=True) if one}
+    parts = [part for each in chosen for part in each.parts(shared=id(each) in sharing)]
     costs = cost(technique, there, batch=batch, length=length)
-    return Explanation(technique.name, there.name, batch, length, tuple(parts), costs)
+    weighed = [
+        (f"{each.placement.site.slot} at {len(each.group)} sites", len(each.group), *found)
+        for each in chosen
+        for found in each.costs()
+    ]
+    return Explanation(technique.name, there.name, batch, length, tuple(parts), costs, shares(there, costs, weighed))
 
 
 class _Chosen:
@@ -105,18 +120,31 @@ class _Chosen:
         )
         if whole is not None:
             value, better, _ = self.values["h"]
-            law = Decision(better, whole, self.measure.cost(better), self._cost(whole), (LAW,))
-            self.values["h"] = (value, whole, (law,))
+            law = Decision(better, whole.value, self.measure.cost(better), self._cost(whole.value), (whole.law,))
+            self.values["h"] = (value, whole.value, (law,))
 
     def _cost(self, value: Expr) -> Cost:
         """The cost of a chosen value; where the host's own product is not made, less that one's."""
-        found = self.measure.cost(value)
-        spares = self.placement.effect.kind == "linear" and self.placement.site.whole and "h" not in names(value)
-        return found - spared(self.measure) if spares else found
+        whole = self.placement.effect.kind == "linear" and self.placement.site.whole
+        return self.measure.cost(value) - (spared(self.measure, value) if whole else Cost())
 
     def products(self) -> tuple[str, ...]:
         """The leaves that are multiplied with x as it comes in."""
         return products((better for _, better, _ in self.values.values()), self.placement.insertion.leaves)
+
+    def costs(self) -> list[tuple[Cost, bool]]:
+        """What each value costs, and whether a matrix as large as the weight, that is multiplied with x, has a gradient."""
+        return [(self._cost(better), self._learns(better)) for _, better, _ in self.values.values()]
+
+    def _learns(self, value: Expr) -> bool:
+        sizes = self.placement.site.sizes
+        return any(
+            isinstance(node, Call)
+            and node.op == "matmul"
+            and self.measure.shape(node.args[0]) == (sizes.get("d_out"), sizes.get("d_in"))
+            and self.measure.learns(node.args[0])
+            for node in walk(value)
+        )
 
     def parts(self, *, shared: bool) -> list[Part]:
         """One part for each value."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from peftref.analyse.contraction import contraction
 from peftref.analyse.form import replaced
 from peftref.design.inits import INITS
 from peftref.design.insertion import insertions
 from peftref.design.procedures import PROCEDURES
 from peftref.design.technique import Technique
-from peftref.lang import einsum
 from peftref.lang.expr import Call, Expr, Name, Number, Text, rebuild
 from peftref.lang.ops import TABLE
 from peftref.lang.scope import Leaf
@@ -159,8 +159,8 @@ def _eye(expr: Call) -> Expr:
             return inner
         case Call("cos" | "exp", (Number(0),)):
             return Number(1)
-        case Call("einsum", (Text(text), *factors)) if Number(1) in factors:
-            return _without_ones(expr, einsum.parse_pattern(text), factors)
+        case Call("einsum"):
+            return contraction(expr, EYE)
         case Call("matmul", (left, right)) if left == EYE:
             return right
         case Call("matmul", (left, right)) if right == EYE:
@@ -186,15 +186,3 @@ def _eye(expr: Call) -> Expr:
 
 def _parts(whole: Expr, count: Number) -> tuple[Expr, ...]:
     return tuple(Call("part", (whole, Number(i), count)) for i in range(int(count.value)))
-
-
-def _without_ones(expr: Call, pattern: einsum.Pattern, factors: list[Expr]) -> Expr:
-    """A contraction without its operands of ones, where these have no axis of their own; what is left as it is, by itself."""
-    kept = [(axes, factor) for axes, factor in zip(pattern.operands, factors, strict=True) if factor != Number(1)]
-    left = {index for axes, _ in kept for axis in axes for index in axis}
-    if not kept or not left >= set(pattern.indices()):
-        return expr
-    if len(kept) == 1 and kept[0][0] == pattern.result:
-        return kept[0][1]
-    made = einsum.Pattern(tuple(axes for axes, _ in kept), pattern.result)
-    return Call("einsum", (Text(made.show()), *(factor for _, factor in kept)), expr.options)

@@ -77,7 +77,7 @@ def alone_source(
     if found is None:
         return None
     return value_source(
-        f"{title}Alone", insertion, effect.scope, {"h": found}, numbers, labels=effect.labels, load=load
+        f"{title}Alone", insertion, effect.scope, {"h": found.value}, numbers, labels=effect.labels, load=load
     )
 
 

@@ -58,7 +58,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Meter:
-    """Measures expressions of one scope, with its sizes as numbers, at one load.
+    """Measures expressions of one scope, with its sizes as numbers, at one load. given: values that are there at no cost.
 
     >>> from peftref.lang.parse import parse_expression
     >>> from peftref.lang.scope import Leaf, scope_at
@@ -71,6 +71,7 @@ class Meter:
     scope: Scope
     sizes: Mapping[str, int]
     load: Load
+    given: frozenset[Expr] = frozenset()
 
     def cost(self, expr: Expr) -> Cost:
         """The cost of an expression, equal parts counted once."""
@@ -119,7 +120,7 @@ class Meter:
         return False
 
     def _cost(self, expr: Expr, seen: set[Expr], kept: set[Expr]) -> Cost:
-        if not isinstance(expr, Call) or expr in seen:
+        if not isinstance(expr, Call) or expr in seen or expr in self.given:
             return Cost()
         seen.add(expr)
         total = Cost()

@@ -86,3 +86,6 @@ def test_explain_says_so() -> None:
     steps = explain("shira", "bert-base").parts[0].steps
     assert [law for step in steps for law in step.laws] == ["add the change to the weight, one product in place of two"]
     assert explain("shira", "bert-base").costs.forward == 0
+    part = explain("para", "llama-3.2-1b", batch=8, length=256).parts[0]
+    assert part.chosen == "h - qr(P) @ (qr(P).T @ h)"
+    assert [law for step in part.steps for law in step.laws] == ["take the host's own product, which is there already"]

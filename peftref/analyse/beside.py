@@ -16,8 +16,6 @@ WRITTEN = {
     "sublayer": ("d_model",),
 }  # fmt: skip
 """How many numbers the host writes for a token at each kind of site, as a product of sizes."""
-LEAST = 0.005
-"""The least share that is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +27,12 @@ class Share:
 
 
 def shares(host: Host, costs: Costs, parts: Iterable[tuple[str, int, Cost, bool]]) -> tuple[Share, ...]:
-    """The reasons, largest first; operations and numbers written are weighed as the compiler weighs them.
+    """The reasons, largest first, nothing left out; operations and numbers written are weighed as the compiler weighs them.
 
     parts: of each computed value its slot, at how many sites, what one costs, and whether a matrix as large as the weight learns.
     """
     tokens = costs.batch * costs.length
-    flops = (costs.host_forward + costs.host_backward) * tokens
+    flops = (costs.host_forward + costs.host_bottom) * tokens
     whole = flops + FLOPS_PER_ELEMENT * 2 * tokens * sum(map(_written, host.sites))
     found, own = [], 0
     for slot, sites, cost, learns in parts:
@@ -46,8 +44,9 @@ def shares(host: Host, costs: Costs, parts: Iterable[tuple[str, int, Cost, bool]
             Share(operations + written, reason + (", a matrix as large as the weight has a gradient" if learns else ""))
         )
     rest = ((costs.forward + costs.backward) * tokens - own) / whole
-    found.append(Share(rest, _why(costs)))
-    return tuple(sorted((each for each in found if abs(each.share) >= LEAST), key=lambda each: -each.share))
+    spared = (costs.host_backward - costs.host_bottom) * tokens / whole
+    found += [Share(rest, _why(costs)), Share(spared, "back-propagation stops above the bottom")]
+    return tuple(sorted(found, key=lambda each: -each.share))
 
 
 def _why(costs: Costs) -> str:
@@ -56,7 +55,7 @@ def _why(costs: Costs) -> str:
         return f"the sequence grows by {costs.extra_tokens} tokens, which every layer works on"
     if costs.extra_keys:
         return f"attention sees {costs.extra_keys} keys and values more"
-    return "gradients of the host's own weights" if not costs.stops_early else "back-propagation stops early"
+    return "gradients of the host's own weights"
 
 
 def _written(site: Site) -> int:

@@ -39,6 +39,7 @@ class Costs:
 
     forward, backward: FLOPs per token that the technique adds; backward as if what it reads needed a gradient as well.
     host_forward: FLOPs per token of the frozen host alone, without a head. host_backward: of the gradients that pass through it.
+    host_bottom: of gradients that pass through it down to its bottom.
     saved: numbers that the technique's own equations keep for backward, an input that several sites read once; what the host keeps
     more because of it (a longer sequence, the input of a norm) is left out, and what torch's fused kernels save instead.
     state: bytes of AdamW's two moments in single precision. extra_tokens: by how much the sequence of a stack grows, at most.
@@ -54,6 +55,7 @@ class Costs:
     backward: float
     host_forward: float
     host_backward: float
+    host_bottom: float
     saved: int
     state: int
     extra_tokens: int
@@ -108,6 +110,7 @@ def cost(technique: Technique | str, host: HostLike, *, batch: int = 8, length: 
         backward=backward / (batch * length) + weights + (lengths.through(lowest) - bare.through(lowest)) / length,
         host_forward=bare.total() / length,
         host_backward=bare.through(lowest) / length,
+        host_bottom=bare.through({stack.name: 0 for stack in there.stacks}) / length,
         saved=sum(kept.values()),
         state=MOMENTS * BYTES * count(technique, there).trained,
         extra_tokens=max(tokens.values(), default=0),

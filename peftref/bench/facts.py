@@ -11,15 +11,17 @@ import json
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from peftref.analyse.explain import Explanation, explain
 from peftref.analyse.row import Row
 from peftref.analyse.rows import catalog_rows
 from peftref.bench.machine import environment
+from peftref.bench.stages import PLANS
 from peftref.compile.attach import attach
 from peftref.design.catalog import technique_files
 from peftref.design.load import load
@@ -116,20 +118,32 @@ def _exchange(technique: Technique) -> str:
     return "both ways" if float(apart) < 1e-4 else f"differs by {float(apart):.1e}"
 
 
+def _explained(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float, Explanation]]:
+    """How what was measured in a whole model is computed there."""
+    hosts = {name: plan.host() for name, plan in PLANS.items() if any(each["host"] == name for each in records)}
+    for each in records:
+        plan = PLANS[each["host"]]
+        if not isinstance(plan.config, int):
+            told = explain(each["technique"], hosts[each["host"]], batch=plan.samples, length=plan.length)
+            yield each["host"], each["ratio_to_frozen_host"], told
+
+
 def main() -> None:
     """Computes the table and writes it."""
     parser = argparse.ArgumentParser(prog="python -m peftref.bench.facts", description=main.__doc__)
     parser.add_argument("--peers", type=Path, help="records that peftref.bench.peers wrote with --json")
     parser.add_argument("--out", type=Path, default=TARGET)
     given = parser.parse_args()
+    from peftref.report.dearer import dearer_table
     from peftref.report.facts import facts_table
     from peftref.report.table import to_markdown
 
     warnings.simplefilter("ignore")
     records = json.loads(given.peers.read_text()) if given.peers else {"records": [], "environment": None}
     table = facts_table(facts(records["records"]), environment("cpu"), records["environment"])
+    dearer = dearer_table(_explained(records["records"]))
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(to_markdown(table), encoding="utf-8")
+    given.out.write_text(to_markdown(table) + "\n" + to_markdown(dearer), encoding="utf-8")
     print(given.out)
 
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from peftref.bench.machine import environment, pick_device
 from peftref.bench.memory import saved_bytes
-from peftref.bench.stages import STAGES, Stage
+from peftref.bench.stages import PLANS, Stage, stage
 from peftref.bench.timing import contender, step_times
 from peftref.compile.attach import attach
 from peftref.design.load import load, techniques
@@ -129,7 +129,7 @@ def _keep(path: str | None, place: object, records: Sequence[object]) -> None:
 def main() -> None:
     """Measures and prints; `--json` keeps the records with versions and hardware, and goes on where it was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m peftref.bench.peers", description=main.__doc__)
-    parser.add_argument("--host", action="append", choices=[*STAGES], help="default: bert-base and llama-4x512")
+    parser.add_argument("--host", action="append", choices=[*PLANS], help="default: bert-base and llama-4x512")
     parser.add_argument("--technique", action="append", help="default: all that peft has")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=120.0, help="at most, for one technique")
@@ -150,7 +150,7 @@ def main() -> None:
         if not chosen:
             continue
         try:
-            for record in measure(STAGES[name](device, getattr(torch, given.dtype)), chosen, effort):
+            for record in measure(stage(name, device, getattr(torch, given.dtype)), chosen, effort):
                 records.append(record)
                 _keep(given.json, place, records)
         except KeyboardInterrupt:

@@ -105,12 +105,33 @@ def _llama(width: int, layers: int, heads: int, inner: int) -> Any:
     )  # fmt: skip
 
 
-STAGES: Mapping[str, Callable[[str, torch.dtype], Stage]] = {
-    "linear-2048": lambda device, dtype: linear(2048, 8, 64, device, dtype),
-    "bert-base": lambda device, dtype: classifier("bert-base", preset_config("bert-base"), 8, 64, device, dtype),
-    "llama-4x512": lambda device, dtype: classifier("llama-4x512", _llama(512, 4, 8, 1408), 8, 64, device, dtype),
-    "llama-4x2048": lambda device, dtype: classifier("llama-4x2048", _llama(2048, 4, 16, 5504), 4, 256, device, dtype),
-    "llama-1b": lambda device, dtype: classifier("llama-1b", preset_config("llama-3.2-1b"), 8, 64, device, dtype),
-    "llama-7b": lambda device, dtype: classifier("llama-7b", _llama(4096, 32, 32, 11008), 4, 256, device, dtype),
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A stage before it is built: a configuration, or the width of linear layers, and the batch."""
+
+    config: Callable[[], Any] | int
+    samples: int
+    length: int
+
+    def host(self) -> Host:
+        """Its slots, from the configuration alone."""
+        return layers_host(self.config) if isinstance(self.config, int) else resolve(self.config())
+
+
+PLANS: Mapping[str, Plan] = {
+    "linear-2048": Plan(2048, 8, 64),
+    "bert-base": Plan(lambda: preset_config("bert-base"), 8, 64),
+    "llama-4x512": Plan(lambda: _llama(512, 4, 8, 1408), 8, 64),
+    "llama-4x2048": Plan(lambda: _llama(2048, 4, 16, 5504), 4, 256),
+    "llama-1b": Plan(lambda: preset_config("llama-3.2-1b"), 8, 64),
+    "llama-7b": Plan(lambda: _llama(4096, 32, 32, 11008), 4, 256),
 }
 """By name; those beyond bert-base and llama-4x512 take seconds a step on a CPU."""
+
+
+def stage(name: str, device: str, dtype: torch.dtype) -> Stage:
+    """A stage by the name of its plan."""
+    plan = PLANS[name]
+    if isinstance(plan.config, int):
+        return linear(plan.config, plan.samples, plan.length, device, dtype)
+    return classifier(name, plan.config(), plan.samples, plan.length, device, dtype)

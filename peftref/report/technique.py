@@ -105,12 +105,16 @@ def relatives_lines(found: Iterable[Relative]) -> Iterator[str]:
         yield f"  {each.name}: {differing}"
 
 
+LEAST = 0.005
+"""The least share of the frozen host's step that is told."""
+
+
 def explanation_lines(found: Explanation) -> Iterator[str]:
     """How each part is computed on a host, and why."""
     yield f"{found.technique} on {found.host}, {found.batch} x {found.length} tokens, forward and backward"
     yield from (f"  {line}" for line in cost_lines(found.costs))
     yield f"  a step, counted: {found.step:.2f} of the frozen host's"
-    yield from (f"    {each.share:+.2f}  {each.reason}" for each in found.shares)
+    yield from (f"    {each.share:+.2f}  {each.reason}" for each in found.shares if abs(each.share) >= LEAST)
     for part in found.parts:
         yield ""
         yield f"{part.slot}, {part.quantity}' at {part.sites} site{'s' * (part.sites > 1)}"

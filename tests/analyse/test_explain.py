@@ -14,6 +14,7 @@ from peftref.compile.attach import attach
 from peftref.design.load import load
 from peftref.lang.parse import parse_expression
 from peftref.lang.size import parse_size
+from peftref.report.dearer import dearer_table
 from peftref.report.technique import explanation_lines
 from tests.compile.hosts import build
 
@@ -72,3 +73,24 @@ def test_every_explanation_has_lines() -> None:
         text = "\n".join(explanation_lines(explain(name, "t5-base")))
         assert text.startswith(f"{name} on t5-base")
         assert ("merge:" in text) == (name not in ("full", "head"))
+
+
+def test_a_step_is_told_beside_the_frozen_hosts_with_its_reasons() -> None:
+    longer = explain("prompt", "bert-base", batch=8, length=64)
+    assert longer.step == pytest.approx((64 + 20) / 64, abs=0.01)
+    assert longer.shares[0].reason == "the sequence grows by 20 tokens, which every layer works on"
+    assert explain("full", "bert-base").step == pytest.approx(1.5, abs=0.05)
+    assert explain("head", "bert-base").step == pytest.approx(0.5, abs=0.05)
+    once, twice = (explain(load("lora_all", r=r), "bert-base").step - 1 for r in (64, 128))
+    assert twice == pytest.approx(2 * once, rel=0.2)
+    dense = explain("hira", "bert-base").shares[0].reason
+    assert dense.endswith("a matrix as large as the weight has a gradient")
+    assert "has a gradient" not in explain("lora", "bert-base").shares[0].reason
+
+
+def test_what_was_measured_above_the_limit_is_explained() -> None:
+    told = [("bert-base", ratio, explain(name, "bert-base")) for name, ratio in (("prompt", 1.3), ("lora", 1.04))]
+    (row,) = dearer_table(told).rows
+    assert row["technique"] == "prompt"
+    assert row["measured"] == 1.3
+    assert str(row["reason"]).startswith("+0.31 the sequence grows")

@@ -115,6 +115,10 @@ def _fourier(values: Array, at: Array, vector: Array, n: int) -> Array:
     return np.asarray(np.fft.ifft2(_scatter(values, at, n, len(vector))).real @ vector)
 
 
+def _sparse(values: Array, at: Array, vector: Array, n: int) -> Array:
+    return np.asarray(_scatter(values, at, n, len(vector)) @ vector)
+
+
 def _scatter(values: Array, at: Array, n: int, m: int = 0) -> Array:
     result = np.zeros((n * m if m else n, *values.shape[1:]))
     for value, place in zip(values, at, strict=True):
@@ -204,6 +208,7 @@ DEFINITIONS: Mapping[str, Callable[..., Any]] = {
     "correlate": _correlate,
     "fourier": _fourier,
     "scatter": _scatter,
+    "sparse": _sparse,
     "join": lambda *parts: np.concatenate(parts),
     "tile": lambda value, n: np.stack([value] * n),
     "gather": lambda values, at: values[np.asarray(at, dtype=int)],

@@ -20,6 +20,10 @@ def unrolled(matrices: Tensor, x: Tensor, at: int) -> Tensor:
     >>> unrolled(quarter, torch.tensor([[3.0, 4.0]]), -1)
     tensor([[-4.,  3.]])
     """
+    if torch.compiler.is_compiling():  # which fuses the products itself
+        parts = x.unbind(at)
+        rows = [sum(factor * part for factor, part in zip(row, parts, strict=True)) for row in matrices.unbind()]
+        return torch.stack(rows, at)
     made: Tensor = _Unrolled.apply(matrices, x, at)  # type: ignore[no-untyped-call]
     return made
 
@@ -29,7 +33,7 @@ class _Unrolled(torch.autograd.Function):
     def forward(matrices: Tensor, x: Tensor, at: int) -> Tensor:
         shape = [*x.shape]
         shape[at] = matrices.shape[0]
-        out = x.new_empty(shape, dtype=torch.result_type(matrices, x))
+        out = x.new_empty(shape, dtype=torch.promote_types(matrices.dtype, x.dtype))
         for row, target in zip(matrices, out.unbind(at), strict=True):
             first, *others = zip(row, x.unbind(at), strict=True)
             torch.mul(*first, out=target)

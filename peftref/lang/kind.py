@@ -234,12 +234,12 @@ def correlate(kinds: tuple[Kind, ...]) -> Kind:
     return Kind((m * b,), vector.per)
 
 
-def fourier(kinds: tuple[Kind, ...], sizes: Mapping[str, Size]) -> Kind:
-    """Values [k], positions [k] and a vector [m] give [n]."""
+def entries(kinds: tuple[Kind, ...], sizes: Mapping[str, Size]) -> Kind:
+    """Values [k] at positions [k] of a matrix [n, m], and a vector [m], give [n]."""
     values, at, vector = kinds
     if len(values.dims) != 1 or values.dims != at.dims or len(vector.dims) != 1:
         raise KindError(
-            f"fourier needs values and positions [k] and a vector, not {values.show()}, {at.show()} and {vector.show()}"
+            f"values [k], positions [k] and a vector are needed, not {values.show()}, {at.show()} and {vector.show()}"
         )
     return Kind((sizes["n"],), vector.per)
 

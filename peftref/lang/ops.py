@@ -96,6 +96,12 @@ def _fourier_flops(args: tuple[Shape, ...], out: Shape) -> int:
     return _COMPLEX * (vector[0] + out[0] + values[0])
 
 
+def _sparse_flops(args: tuple[Shape, ...], out: Shape) -> int:
+    return 2 * _ENTRY * args[0][0]
+
+
+_ENTRY = 36
+"""Operations of a dense product that take as long as one of a sparse product (measured)."""
 _REAL, _COMPLEX = 200, 400
 """Operations of a matrix product that take as long as one number of a fast Fourier transform, there and written (measured)."""
 _ONE, _TWO = (1, 1), (2, 2)
@@ -151,7 +157,8 @@ OPS: tuple[Op, ...] = (
     Op("butterfly", "orthogonal", "product of m block-diagonal matrices of blocks [m, n, b, b], the j-th on halves of blocks that stand 2^j halves apart; or applied to a vector; transposed with back=1", "butterfly(K)", (1, 2), k.butterfly, "op.butterfly({operands}, back={back})", linear=frozenset({1}), vanishes=frozenset({1}), options=(("back", 0),), flops=_butterfly_flops, latex=r"\operatorname{{B}}({0})"),
     Op("circulant", "structure", "circulant matrix of a first column; each of a stack", "circulant(l)", _ONE, k.circulant, "op.circulant({0})", linear=_FIRST, vanishes=_FIRST, latex=r"\operatorname{{circ}}({0})"),
     Op("correlate", "contraction", "circular correlation, block by block: the transposed circulant matrices of columns [m, n, b] applied to a vector [n b]", "correlate(M, h)", _TWO, k.correlate, "op.correlate({0}, {1})", linear=_BOTH, vanishes=_BOTH, flops=_correlate_flops, latex=r"{0} \star {1}"),
-    Op("fourier", "contraction", "ifft2 of the matrix with values at given positions, applied to a vector", "fourier(l, at, h, n=d_model)", (3, 3), k.number, "op.fourier({0}, {1}, {2}, {n})", linear=frozenset({0, 2}), vanishes=frozenset({0, 2}), options=(("n", None),), sized=k.fourier, positions=frozenset({1}), flops=_fourier_flops, latex=r"\operatorname{{Re}}\,\mathcal{{F}}^{{-1}}({0}) {2}"),
+    Op("fourier", "contraction", "ifft2 of the matrix with values at given positions, applied to a vector", "fourier(l, at, h, n=d_model)", (3, 3), k.number, "op.fourier({0}, {1}, {2}, {n})", linear=frozenset({0, 2}), vanishes=frozenset({0, 2}), options=(("n", None),), sized=k.entries, positions=frozenset({1}), flops=_fourier_flops, latex=r"\operatorname{{Re}}\,\mathcal{{F}}^{{-1}}({0}) {2}"),
+    Op("sparse", "contraction", "the matrix with values at given flat positions, zero elsewhere, applied to a vector", "sparse(l, at, h, n=d_model)", (3, 3), k.number, "op.sparse({0}, {1}, {2}, {n})", linear=frozenset({0, 2}), vanishes=frozenset({0, 2}), options=(("n", None),), sized=k.entries, positions=frozenset({1}), flops=_sparse_flops, latex=r"\operatorname{{scatter}}_{{{1}}}({0})\, {2}"),
     Op("scatter", "structure", "values at given positions of a vector of n, or of the flat matrix [n, m], zero elsewhere", "scatter(l, at, n=r, m=d_model)", _TWO, k.elementwise, "op.scatter({0}, {1}, {n}, {m})", linear=_FIRST, vanishes=_FIRST, options=(("n", None), ("m", 0)), sized=k.scatter, positions=frozenset({1}), latex=r"\operatorname{{scatter}}_{{{1}}}({0})"),
     Op("gather", "structure", "the values at given positions", "gather(l, at)", _TWO, k.gather, "{0}[{1}]", linear=_FIRST, vanishes=_FIRST, positions=frozenset({1}), latex=r"{0}[{1}]"),
     Op("tile", "structure", "a value n times over, along a new first axis", "tile(B, n=3)", _ONE, k.elementwise, "op.tile({0}, {n}, {axes})", linear=_FIRST, vanishes=_FIRST, options=(("n", None),), sized=k.tile, latex=r"\operatorname{{tile}}_{{{n}}}({0})"),

@@ -39,26 +39,34 @@ def optimise(expr: Expr, meter: Meter) -> tuple[Expr, tuple[Decision, ...]]:
     'h + B @ (A @ x)'
     """
     simple = simplify(expr)
-    found = [(form, words, *_best(form, meter)) for form, words in _forms(simple, meter).items()]
+    found = [(form, words, *_applied(*_best(form, meter), meter)) for form, words in _forms(simple, meter).items()]
     form, words, better, decisions = min(found, key=lambda one: meter.cost(one[2]).score)
     if form == simple:
         return better, decisions
     return better, (Decision(simple, form, meter.cost(simple), meter.cost(form), words), *decisions)
 
 
+APPLIES = "apply a structured matrix without forming it"
+
+
+def _applied(expr: Expr, decisions: tuple[Decision, ...], meter: Meter) -> tuple[Expr, tuple[Decision, ...]]:
+    """A chosen form with structured matrices applied that have come to stand alone in it, where that is cheaper."""
+    found = applied(expr, meter.scope)
+    before, after = meter.cost(expr), meter.cost(found)
+    if after.score >= before.score:
+        return expr, decisions
+    return found, (*decisions, Decision(expr, found, before, after, (APPLIES,)))
+
+
 def _forms(simple: Expr, meter: Meter) -> dict[Expr, tuple[str, ...]]:
     """The forms of a whole expression, each with the laws that make it; of equally good ones the first is to be taken."""
-    takes, applies, stops = (
-        "take factors of rows out",
-        "apply a structured matrix without forming it",
-        "stop gradients early",
-    )
+    takes, stops = "take factors of rows out", "stop gradients early"
     outside = pulled(simple, meter.scope)
     early = inward(outside, meter.load.learning)
     forms: dict[Expr, tuple[str, ...]] = {} if inward(simple, meter.load.learning) != simple else {simple: ()}
     forms.setdefault(early, (takes, stops) if early != outside else (takes,))
-    forms.setdefault(applied(simple, meter.scope), (applies,))
-    forms.setdefault(applied(outside, meter.scope), (takes, applies))
+    forms.setdefault(applied(simple, meter.scope), (APPLIES,))
+    forms.setdefault(applied(outside, meter.scope), (takes, APPLIES))
     forms.setdefault(simple, ())
     return forms
 

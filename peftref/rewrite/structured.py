@@ -2,7 +2,8 @@
 
 Laws: `householder(U) @ v => v - U.T @ (wy(U) @ (U @ v))`, `M @ householder(U) => M - ((M @ U.T) @ wy(U)) @ U`, the same
 transposed, and for a value v per token `butterfly(Q) @ v => butterfly(Q, v)`, blocks of `circulant(w).T` times v =>
-`correlate(w, v)`, `ifft2(scatter(c, at, n=n, m=m)) @ v => fourier(c, at, v, n=n)`.
+`correlate(w, v)`, `ifft2(scatter(c, at, n=n, m=m)) @ v => fourier(c, at, v, n=n)`, `scatter(c, at, n=n, m=m) @ v =>
+sparse(c, at, v, n=n)`.
 """
 
 from __future__ import annotations
@@ -43,9 +44,16 @@ def _left(matrix: Expr, value: Expr, scope: Scope) -> Expr | None:
             return call("correlate", columns, value) if len(scope.kind(value).dims) == 1 else None
         case Call("ifft2", (Call("scatter", (values, at), options),)) if not back and len(scope.kind(value).dims) == 1:
             return Call("fourier", (values, at, value), tuple(each for each in options if each[0] == "n"))
+        case Call("scatter", (values, at), options) if not back and _vector(value, scope):
+            return Call("sparse", (values, at, value), tuple(each for each in options if each[0] == "n"))
         case Call("butterfly", (blocks,)) if len(scope.kind(value).dims) == 1:
             return Call("butterfly", (blocks, value), (("back", Number(1)),) if back else ())
     return None
+
+
+def _vector(value: Expr, scope: Scope) -> bool:
+    kind = scope.kind(value)
+    return len(kind.dims) == 1 and kind.per == "token"
 
 
 def _blocked(text: str) -> bool:

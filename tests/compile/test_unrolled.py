@@ -52,3 +52,14 @@ def test_what_moves_or_adds_axes_is_another_contraction(matrices: str, x: str, r
 def test_a_rotation_of_pairs_is_written_out_and_blocks_of_many_are_not() -> None:
     assert "op.unrolled(" in code_of(load("road"), "bert-base")
     assert "op.unrolled(" not in code_of(load("oft"), "bert-base")
+
+
+def test_it_compiles_whole() -> None:
+    matrices, x = torch.randn(2, 2, 3, requires_grad=True), torch.randn(4, 2, 3)
+
+    def squared(matrices: Tensor) -> Tensor:
+        return unrolled(matrices, x, -2).square().sum()
+
+    (eager,) = torch.autograd.grad(squared(matrices), matrices)
+    (compiled,) = torch.autograd.grad(torch.compile(squared, fullgraph=True, backend="aot_eager")(matrices), matrices)
+    torch.testing.assert_close(compiled, eager)

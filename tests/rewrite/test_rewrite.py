@@ -134,6 +134,8 @@ STRUCTURED = {
     "W @ (butterfly(K).T @ x)": leaves(K="2,2,d_in / 2,d_in / 2"),
     'x + einsum("m n i j -> (m i) (n j)", circulant(w).T) / d_in @ x': leaves(w="2,2,d_in / 2"),
     "h + 3 * ifft2(scatter(c, at, n=d_out, m=d_in)) @ x": leaves(c="r", at="r"),
+    "h + 3 * scatter(c, at, n=d_out, m=d_in) @ x": leaves(c="r", at="r"),
+    "W @ ((scatter(c, at, n=d_in, m=d_in) + diag(l)) @ x)": leaves(c="r", at="r", l="d_in"),
 }
 
 
@@ -145,7 +147,9 @@ def test_structured_matrices_are_applied_and_never_formed(text: str, declared: d
     small = {"d_in": 8, "d_out": 8, "r": 3, "n": 4}
     assert_same_value(naive, better, where, random_values(where, small, {"r": 3, "n": 4}))
     assert any("structured" in law for decision in decisions for law in decision.laws)
-    assert not {"householder", "circulant", "ifft2"} & {node.op for node in walk(better) if isinstance(node, Call)}
+    assert not {"householder", "circulant", "ifft2", "scatter"} & {
+        node.op for node in walk(better) if isinstance(node, Call)
+    }
 
 
 @pytest.mark.parametrize(

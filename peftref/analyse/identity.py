@@ -91,7 +91,9 @@ def _answer(quantity: str, value: Expr, exact: Mapping[str, Expr], near: Mapping
             "near", f"{', '.join(small)} {'starts' if len(small) == 1 else 'start'} at small random numbers"
         )
     undecided = [
-        node for node in _calls(start) if node.op in ("norm", "norm_rows", "norm_cols", "qr", "inverse", "layer_norm")
+        node
+        for node in _calls(start)
+        if node.op in ("norm", "norm_rows", "norm_cols", "qr", "gram_schmidt", "inverse", "layer_norm")
     ]
     return Identity("open" if undecided else "no", f"{quantity}' = {show(start)} at the start")
 

@@ -133,7 +133,7 @@ def _ifft2(matrix: Array) -> Array:
     return np.asarray((left @ matrix @ right).real)
 
 
-def _gram_schmidt(matrix: Array) -> Array:
+def _qr(matrix: Array) -> Array:
     """Orthonormal columns by reflections, as LAPACK has their signs: the first reflected column points against the first number."""
     n, m = matrix.shape
     rest, result = matrix.copy(), np.eye(n)
@@ -144,6 +144,14 @@ def _gram_schmidt(matrix: Array) -> Array:
         turn = np.eye(n) - 2 * np.outer(u, u) / (u @ u)
         rest, result = turn @ rest, result @ turn
     return result[:, :m]
+
+
+def _gram_schmidt(matrix: Array) -> Array:
+    columns: list[Array] = []
+    for column in matrix.T:
+        rest = column - sum(((known @ column) * known for known in columns), np.zeros_like(column))
+        columns.append(rest / np.linalg.norm(rest))
+    return np.stack(columns, axis=1)
 
 
 def _top_softmax(logits: Array, k: int) -> Array:
@@ -200,7 +208,8 @@ DEFINITIONS: Mapping[str, Callable[..., Any]] = {
     "layer_norm": _layer_norm,
     "cayley": _cayley,
     "householder": _householder,
-    "qr": _gram_schmidt,
+    "qr": _qr,
+    "gram_schmidt": _gram_schmidt,
     "skew": _skew,
     "butterfly": _butterfly,
     "wy": _wy,

@@ -72,6 +72,14 @@ def qr(matrix: Tensor) -> Tensor:
     return columns.to(matrix.dtype)
 
 
+def gram_schmidt(matrix: Tensor) -> Tensor:
+    """Orthonormal columns, each on the side of the column that it comes from: as in qr, save for its signs, which may jump."""
+    columns, corner = torch.linalg.qr(_single(matrix))
+    side = torch.where(corner.diagonal() < 0, -1.0, 1.0).to(columns.dtype)
+    found: Tensor = columns * side
+    return found.to(matrix.dtype)
+
+
 def skew(above: Tensor, n: int) -> Tensor:
     """The numbers above the diagonal [..., n (n - 1) / 2], row by row, to skew [..., n, n]."""
     upper = above.new_zeros(*above.shape[:-1], n, n)

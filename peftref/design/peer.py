@@ -22,6 +22,14 @@ class Peer(Frozen):
     )
     ours: Fixed[SettingField] = Field(FrozenMap(), description="settings of ours that have one value there")
     fixed: Fixed[SettingField] = Field(FrozenMap(), description="its fields that have one value for this technique")
+    equal: Fixed[Identifier] = Field(
+        FrozenMap(), description="its fields that have the value of another one for this technique: FIELD: FIELD"
+    )
+    without_bias: bool = Field(False, description="whether it is this technique only where a site has no bias")
+    refused: Line | None = Field(None, description="why none of its checkpoints is this technique")
+    orthonormal: tuple[Identifier, ...] = Field(
+        (), description="leaves whose orthonormal columns it keeps under torch's orthogonal parametrisation"
+    )
     targets: Fixed[Slots] = Field(
         FrozenMap(),
         description="its fields that list modules, with their slots; all slots in target_modules where left out",
@@ -35,7 +43,7 @@ class Peer(Frozen):
     layouts: Fixed[Line] = Field(
         FrozenMap(),
         description="how a leaf lies in its tensor, axis by axis, where otherwise: the number of an axis of the leaf, "
-        "`layer` for one over the layers, `0/2` for the first of two",
+        "`layer` for one over the layers, `0/2` for the first of two; `0 0` is a diagonal",
     )
     harmless: Fixed[tuple[SettingField, ...]] = Field(
         FrozenMap(),

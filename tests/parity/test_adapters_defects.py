@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from peftref.analyse.count import count
 from peftref.compile.attach import attach
 from peftref.compile.attached import Attached
 from peftref.design.load import load
+from peftref.exchange.adapters.orthogonal import plain
 from peftref.exchange.adapters.read import read_adapters
+from peftref.exchange.adapters.write import write_adapters
+from peftref.problem import PeftrefError
 from tests.parity.test_adapters import FIXTURES, batch, host
 
 
@@ -120,12 +126,151 @@ def test_vera_trains_two_vectors() -> None:
     assert count(technique, model).trained == 4 * (2 + 16)
 
 
-def test_a_saved_direft_is_one_again(tmp_path: object) -> None:
+def altered(case: str, folder: Path, fields: dict[str, Any], change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
+    """A checkpoint of the fixtures with some fields and tensors changed."""
+    config = json.loads((FIXTURES / case / "adapter_config.json").read_text())
+    config["config"] |= fields
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    tensors = load_file(FIXTURES / case / "adapter.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "adapter.safetensors")
+    return folder
+
+
+def test_a_vera_that_was_trained_there_is_refused(tmp_path: Path) -> None:
+    """What training there puts beside the diagonals is no VeRA; and no number of it is dropped."""
+
+    def trained(tensors: dict[str, torch.Tensor]) -> None:
+        key = next(key for key in tensors if key.endswith("vera_D"))
+        tensors[key][0, 1] = 0.5
+
+    with pytest.raises(PeftrefError, match="vera_D of the checkpoint has numbers where vera has none"):
+        read_adapters(altered("bert/vera", tmp_path, {}, trained), host("bert"))
+
+
+def test_vera_is_not_cut_to_smaller_projections(tmp_path: Path) -> None:
+    """adapters gives all projections matrices of the first one's size, and fails where another is smaller."""
+    attached = attach(host("llama"), load("vera", r=2))
+    with pytest.raises(PeftrefError, match=r"cuts no B of vera to what decoder.0.attention.value needs"):
+        write_adapters(attached, tmp_path / "there")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("case", "told"), [("llama/dora", "alpha is 6"), ("bert/lora", "has a bias")])
+def test_a_dora_that_computes_something_else_is_refused(case: str, told: str, tmp_path: Path) -> None:
+    """With alpha unlike r, and at a bias, it is no DoRA there."""
+
+    def lengths(tensors: dict[str, torch.Tensor]) -> None:
+        for key in [key for key in tensors if key.endswith("lora_B")]:
+            tensors[key.replace("lora_B", "m.weight")] = torch.ones(len(tensors[key]), 1, dtype=torch.double)
+
+    fields = {"use_dora": True, "alpha": 6 if "alpha" in told else 2}
+    model = host(case.partition("/")[0])
+    with pytest.raises(PeftrefError, match=told):
+        read_adapters(altered(case, tmp_path, fields, lengths), model)
+    assert "peftref" not in model._modules
+
+
+def test_a_dora_with_alpha_unlike_r_is_not_written(tmp_path: Path) -> None:
+    attached = attach(host("llama"), load("dora", r=2, alpha=6))
+    with pytest.raises(PeftrefError, match="alpha = r only, not 6"):
+        write_adapters(attached, tmp_path / "there")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_saved_direft_is_one_again(tmp_path: Path) -> None:
     """In adapters its config does not hold that nothing is subtracted: it comes back as a NoReFT. So it is not exchanged."""
     found = given("saved")
     assert (found["before"] - found["after"]).abs().max() > 0.1
-    assert "adapters" not in load("direft").peers
     assert "adapters" in load("noreft").peers
+    attached = attach(host("bert"), load("direft"))
+    with pytest.raises(PeftrefError, match="nothing is subtracted"):
+        write_adapters(attached, tmp_path / "there")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weight_decay_leaves_a_projection_orthonormal(tmp_path: Path) -> None:
+    """In adapters the signs of a LoReFT's columns are trained numbers cut to whole ones: one step of AdamW makes all of it zero."""
+    found = given("decay")
+    before = found["before"] @ found["before"].T
+    torch.testing.assert_close(before, torch.eye(2, dtype=torch.double), rtol=0, atol=1e-6)
+    assert found["after"].abs().max() == 0
+    with pytest.raises(PeftrefError, match="no orthonormal rows") as caught:
+        plain(
+            {
+                f"unit.parametrizations.weight.{key}": found[name]
+                for key, name in (("original", "original"), ("0.base", "base"))
+            }
+        )
+    assert "weight decay" in str(caught.value.problems[0].hint)
+    model = host("bert")
+    attached = attach(model, load("loreft", r=2))
+    optimizer = torch.optim.AdamW(attached.parameters(), lr=1e-3, weight_decay=0.01)
+    model(**batch("bert"))[0].square().sum().backward()
+    optimizer.step()
+    state = load_file(write_adapters(attached, tmp_path / "there") / "adapter.safetensors")
+    for key, value in plain(state).items():
+        if key.endswith("projection.weight"):
+            torch.testing.assert_close(value @ value.T, torch.eye(2, dtype=value.dtype), rtol=0, atol=1e-6)
+
+
+def at_layer(family: str, path: str, settings: dict[str, int], **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What the first layer of the last stack gives without and with a NoReFT after it, and the leaves of that."""
+    model, seen = host(family), []
+
+    def run() -> None:
+        hook = model.get_submodule(path).register_forward_hook(
+            lambda module, given, out: seen.append(out[0] if isinstance(out, tuple) else out)
+        )
+        with torch.no_grad():
+            model(**inputs)
+        hook.remove()
+
+    run()
+    attached = attach(model, load("noreft", r=2, **settings))
+    drawn(attached)
+    stack = attached.modules.host.stacks[-1].name
+    for copy in attached.module.copies:
+        if not copy.name.startswith(f"{stack}.0"):
+            torch.nn.init.zeros_(attached.module.leaf(copy.name))
+    run()
+    leaves = {name: attached.module.leaf(f"{stack}.0.layer.{name}").detach() for name in "RAa"}
+    return {"h": seen[0], "out": seen[1], **leaves}
+
+
+def reft(of: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The equation of NoReFT at every token."""
+    return of["h"] + (of["h"] @ of["A"].T + of["a"] - of["h"] @ of["R"].T) @ of["R"]
+
+
+def test_the_last_token_of_a_decoder_is_its_own() -> None:
+    """In adapters the decoder takes the positions of the encoder where it is longer: the fifth of seven tokens is its last one."""
+    found = given("decoder")["moved"]
+    assert (found > 0).nonzero()[:, 1].tolist() == [0, 4, 0, 4]
+    inputs = batch("bart") | {"decoder_input_ids": torch.arange(3, 10).repeat(2, 1)}
+    ours = at_layer("bart", "model.decoder.layers.0", {"first": 1, "last": 1}, **inputs)
+    direct = torch.where(torch.tensor([True, *[False] * 5, True])[:, None], reft(ours), ours["h"])
+    torch.testing.assert_close(ours["out"], direct, rtol=0, atol=1e-9)
+
+
+def test_a_text_shorter_than_the_last_tokens_keeps_its_own() -> None:
+    """In adapters, last tokens that a text does not have shift those that it has: the second of two gets the value of the first."""
+    found = given("short")
+    torch.testing.assert_close(found["out"][:, 1], reft(found)[:, 0], rtol=0, atol=1e-9)
+    assert (found["out"] - reft(found))[:, 1].abs().max() > 0.1
+    ours = at_layer(
+        "bert", "bert.encoder.layer.0", {"first": 1, "last": 3}, input_ids=batch("bert")["input_ids"][:, :2]
+    )
+    torch.testing.assert_close(ours["out"], reft(ours), rtol=0, atol=1e-9)
+
+
+def test_first_tokens_alone_are_moved_in_half_precision() -> None:
+    """adapters joins them with an empty tensor of single precision, so that ReFT as it is by default runs in no other."""
+    assert not given("types")["runs"]
+    model = host("bert").bfloat16()
+    attach(model, load("loreft_untied", r=1, first=3, last=0))
+    with torch.no_grad():
+        assert model(**batch("bert"))[0].isfinite().all()
 
 
 @pytest.mark.parametrize(("family", "slot"), [("llama", "ffn.down"), ("bert", "ffn.up")])

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peftref.compile.functions import gram_schmidt
 from peftref.design.peer import Peer
 from peftref.design.placement import Copy, Placement, copies, placements
 from peftref.design.technique import Technique
 from peftref.exchange.adapters.layout import Layout
 from peftref.exchange.adapters.library import LIBRARY, Type, holder, layer_number, library, slot_names, standing
+from peftref.exchange.adapters.orthogonal import parametrised
 from peftref.host.architecture import slots_of
 from peftref.host.host import Host
 from peftref.host.site import Site
@@ -31,11 +33,14 @@ class Place:
     layout: Layout
     layer: int
     layers: int
+    orthonormal: bool
 
 
 def peer_of(technique: Technique) -> Peer:
-    """What adapters calls a technique. Raises PeftrefError `no-peer` where its file does not say."""
+    """What adapters calls a technique. Raises PeftrefError `no-peer` where its file does not say, or says why not."""
     found = technique.peers.get(LIBRARY)
+    if found is not None and found.refused:
+        raise fail("no-peer", f"{technique.name} cannot be a checkpoint of {LIBRARY}: {found.refused}")
     if found is None:
         hint = "describe it under `peers: {adapters: ...}` in the technique's file"
         raise fail("no-peer", f"{technique.name} is not known to {LIBRARY}", hint=hint)
@@ -68,10 +73,16 @@ def config(technique: Technique, host: Host) -> dict[str, Any]:
         for ours, theirs in part.ratios.items():
             fields[theirs] = _ratio(host.stacks[0].sizes["d_model"], int(technique.settings[ours]))
         fields |= dict(part.fixed)
+        for field, other in part.equal.items():
+            if field in part.settings.values() and fields[field] != fields[other]:
+                text = f"{LIBRARY} has {technique.name} with {field} = {other} only, not {fields[field]}"
+                problems.append(Problem("peer-field", text))
+            fields[field] = fields[other]
         sites = [each.site for each in placed if _names(each) & part.keys.keys() and each.site.slot in kind.known]
         _stand(kind, host, sites, fields)
-        problems += _misplaced(technique, part, kind, host, sites, fields)
+        problems += [*_misplaced(technique, part, kind, host, sites, fields), *_cut(technique, part, placed)]
         made.append(({"architecture": kind.architecture} if kind.architecture else {}) | fields)
+    problems += otherwise(technique, placed)
     if problems:
         raise PeftrefError(problems)
     return {"architecture": UNION, "configs": made} if peer_of(technique).parts else made[0]
@@ -123,6 +134,25 @@ def _misplaced(
             yield Problem("peer-targets", text)
 
 
+def _cut(technique: Technique, part: Peer, placed: tuple[Placement, ...]) -> Iterator[Problem]:
+    """Sites that need less of a leaf than others, which adapters cannot give them."""
+    whole = {copy.name: copy.shape for copy in copies(technique, placed)}
+    for placement in placed:
+        for copy in copies(technique, (placement,)):
+            if copy.leaf.name in part.keys and copy.shape != whole[copy.name]:
+                text = f"{LIBRARY} cuts no {copy.leaf.name} of {technique.name} to what {placement.site.name} needs"
+                yield Problem("peer-targets", text)
+
+
+def otherwise(technique: Technique, placed: tuple[Placement, ...]) -> Iterator[Problem]:
+    """Sites at which adapters computes something else than a technique."""
+    wary = {name for part, _ in parts_of(technique) if part.without_bias for name in part.keys}
+    for placement in placed:
+        if _names(placement) & wary and "b" not in placement.site.lacks:
+            text = f"{LIBRARY} computes something else than {technique.name} at {placement.site.name}: it has a bias"
+            yield Problem("peer-targets", text)
+
+
 def groups(kind: Type, technique: Technique, part: Peer) -> frozenset[str]:
     """The slots at which the insertions of a part may stand in adapters."""
     mine = [insert for insert in technique.insert if part.keys.keys() & insert.leaves.keys()]
@@ -133,23 +163,28 @@ def groups(kind: Type, technique: Technique, part: Peer) -> frozenset[str]:
 def places(technique: Technique, host: Host, name: str) -> dict[str, Place]:
     """Where the copies of a technique's leaves lie, by the names of the copies; name: the module's own in adapters."""
     made = copies(technique, placements(technique, host))
-    found: dict[str, tuple[str, Layout, Copy]] = {}
+    found: dict[str, tuple[str, Layout, Copy, bool]] = {}
     for part, kind in parts_of(technique):
         for copy in made:
             if copy.leaf.name in part.keys:
                 text = part.layouts.get(copy.leaf.name)
                 layout = Layout.parse(text) if text else Layout.same(len(copy.shape))
-                found[copy.name] = (_key(part, kind, host, copy, name), layout, copy)
+                found[copy.name] = (
+                    _key(part, kind, host, copy, name),
+                    layout,
+                    copy,
+                    copy.leaf.name in part.orthonormal,
+                )
     layers: dict[str, set[int]] = {}
-    for key, _, copy in found.values():
+    for key, _, copy, _ in found.values():
         layers.setdefault(key, set()).update(site.layer for site in copy.sites if site.layer is not None)
     result = {}
-    for own, (key, layout, copy) in found.items():
+    for own, (key, layout, copy, orthonormal) in found.items():
         layer, order = copy.sites[0].layer, sorted(layers[key])
         if layer is not None and layout.layered:
-            result[own] = Place(key, layout, order.index(layer), len(order))
+            result[own] = Place(key, layout, order.index(layer), len(order), orthonormal)
         else:
-            result[own] = Place(key, layout, 0, 1)
+            result[own] = Place(key, layout, 0, 1, orthonormal)
     return result
 
 
@@ -164,12 +199,24 @@ def _key(part: Peer, kind: Type, host: Host, copy: Copy, name: str) -> str:
 
 
 @torch.no_grad()
-def state(technique: Technique, host: Host, leaves: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors of a module by the names that adapters has for them. leaves: by the names of their copies."""
+def joined(lies: Mapping[str, Place], leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors in which leaves lie, zero where there is none. lies, leaves: by the names of the copies."""
     tensors: dict[str, Tensor] = {}
-    for own, place in places(technique, host, name).items():
+    for own, place in lies.items():
         leaf = leaves[own].detach()
         shape = place.layout.shape(tuple(leaf.shape), place.layers)
         whole = tensors.setdefault(place.key, torch.zeros(shape, dtype=leaf.dtype))
         place.layout.take(whole, tuple(leaf.shape), place.layer, place.layers).copy_(leaf)
+    return tensors
+
+
+@torch.no_grad()
+def state(technique: Technique, host: Host, leaves: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors of a module by the names that adapters has for them. leaves: by the names of their copies."""
+    lies = places(technique, host, name)
+    columns = {own: gram_schmidt(leaves[own]) for own, place in lies.items() if place.orthonormal}
+    tensors = joined(lies, {**leaves, **columns})
+    for own in columns:
+        key = lies[own].key
+        tensors |= parametrised(key, tensors.pop(key))
     return tensors

@@ -16,7 +16,8 @@ _WORD = re.compile(r"\(([^()]*)\)|(\S+)")
 class Layout:
     """The axes of a tensor in their order, in groups that are one axis there.
 
-    An axis is a number, that axis of the leaf; `layer`, one over the layers; or `0/2`, one of 2 where the leaf stands at 0.
+    An axis is a number, that axis of the leaf; `layer`, one over the layers; or `0/2`, one of 2 where the leaf stands at 0. An
+    axis of the leaf that stands twice is on the diagonal.
 
     >>> Layout.parse("(layer 0/2 0) 1").groups
     (('layer', '0/2', '0'), ('1',))
@@ -50,12 +51,19 @@ class Layout:
         >>> import torch
         >>> Layout.parse("1 0").take(torch.arange(6).reshape(2, 3), (3, 2), 0, 1).tolist()
         [[0, 3], [1, 4], [2, 5]]
+        >>> Layout.parse("0 0").take(torch.arange(4).reshape(2, 2), (2,), 0, 1).tolist()
+        [0, 3]
         """
         axes = [axis for group in self.groups for axis in group]
         whole = tensor.view([size for group in self.groups for size in self._sizes(group, leaf, layers)])
         for place, index in reversed(list(self._indices(axes, layer))):
             whole = whole.select(place, index)
         own = [int(axis) for axis in axes if axis.isdecimal()]
+        for axis in range(len(leaf)):
+            if own.count(axis) == 2:
+                first = own.index(axis)
+                whole = whole.diagonal(dim1=first, dim2=own.index(axis, first + 1))
+                own = [*(each for each in own if each != axis), axis]
         return whole.permute([own.index(axis) for axis in range(len(leaf))])
 
     @staticmethod

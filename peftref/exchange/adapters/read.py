@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from peftref.compile.attach import attach, put_leaves
@@ -15,8 +16,9 @@ from peftref.design.load import techniques
 from peftref.design.peer import Peer
 from peftref.design.placement import copies, placements
 from peftref.design.technique import Insert, Technique
-from peftref.exchange.adapters.form import UNION, groups, parts_of, places
+from peftref.exchange.adapters.form import UNION, groups, joined, otherwise, parts_of, places
 from peftref.exchange.adapters.library import LIBRARY, Type, holder, library, standing
+from peftref.exchange.adapters.orthogonal import plain
 from peftref.exchange.checkpoint import CONFIG, Checkpoint, read_checkpoint
 from peftref.exchange.stands import moved
 from peftref.host.architecture import slots_of
@@ -47,6 +49,9 @@ def read_adapters(source: str | Path | Checkpoint, model: PreTrainedModel, name:
     own = str(checkpoint.fields.get("name"))
     configs = _configs(checkpoint)
     technique = _placed(_technique(configs, host), configs, host, tensors, own)
+    differing = list(otherwise(technique, placements(technique, host)))
+    if differing:
+        raise PeftrefError(differing)
     leaves = _leaves(technique, host, tensors, own)
     attached = attach(model, technique, name)
     put_leaves(attached, leaves)
@@ -56,7 +61,7 @@ def read_adapters(source: str | Path | Checkpoint, model: PreTrainedModel, name:
 def _within(checkpoint: Checkpoint, host: Host) -> dict[str, Tensor]:
     """The tensors by their names within the backbone."""
     base = library().family(host).base
-    return {key.removeprefix(f"{base}."): value for key, value in checkpoint.tensors.items()}
+    return plain({key.removeprefix(f"{base}."): value for key, value in checkpoint.tensors.items()})
 
 
 def _configs(checkpoint: Checkpoint) -> list[Config]:
@@ -71,7 +76,7 @@ def _configs(checkpoint: Checkpoint) -> list[Config]:
 def _technique(configs: list[Config], host: Host) -> Technique:
     """The technique that expresses some configs, with its settings; of several, the one that says most of their fields."""
     kinds = [library().type(each.get("architecture")) for each in configs]
-    known = [each for each in techniques() if LIBRARY in each.peers]
+    known = [each for each in techniques() if LIBRARY in each.peers and not each.peers[LIBRARY].refused]
     fitting = [each for each in known if [part.type for part, _ in parts_of(each)] == kinds]
     if not fitting:
         named = ", ".join(str(each.get("architecture") or "bottleneck") for each in configs)
@@ -125,7 +130,19 @@ def _inexpressible(config: Config, part: Peer, kind: Type) -> Iterator[Problem]:
         if config.get(field, kind.fields.get(field)) != value:
             found = config.get(field, kind.fields.get(field))
             yield Problem("peer-field", f"{field} is {found!r}, and only {value!r} can be expressed")
-    said = {*part.settings.values(), *part.ratios.values(), *part.fixed, *part.ignored, *kind.ignored, *kind.stands}
+    for field, other in part.equal.items():
+        value, wanted = (config.get(each, kind.fields.get(each)) for each in (field, other))
+        if value != wanted:
+            yield Problem("peer-field", f"{field} is {value!r}, and only {other}, {wanted!r}, can be expressed")
+    said = {
+        *part.settings.values(),
+        *part.ratios.values(),
+        *part.equal,
+        *part.fixed,
+        *part.ignored,
+        *kind.ignored,
+        *kind.stands,
+    }
     for field, value in config.items():
         if field in kind.fields and field not in said and value != kind.fields[field]:
             yield Problem("peer-field", f"{field} is {value!r}, which no technique in the catalogs expresses")
@@ -187,7 +204,12 @@ def _leaves(technique: Technique, host: Host, tensors: Mapping[str, Tensor], nam
             problems.append(Problem("peer-differs", text))
     if problems:
         raise PeftrefError(problems)
-    return {
+    leaves = {
         own: place.layout.take(tensors[place.key].contiguous(), shapes[own], place.layer, place.layers)
         for own, place in lies.items()
     }
+    lost = [key for key, whole in joined(lies, leaves).items() if not torch.equal(whole, tensors[key])]
+    if lost:
+        text = "{} of the checkpoint has numbers where " + technique.name + " has none"
+        raise PeftrefError([Problem("peer-differs", text.format(key)) for key in sorted(lost)])
+    return leaves

@@ -11,15 +11,18 @@ from adapters import (
     CompacterConfig,
     CompacterPlusPlusConfig,
     ConfigUnion,
+    DoRAConfig,
     DoubleSeqBnConfig,
     DoubleSeqBnInvConfig,
     IA3Config,
     LoRAConfig,
+    LoReftConfig,
     NoReftConfig,
     ParBnConfig,
     PrefixTuningConfig,
     SeqBnConfig,
     SeqBnInvConfig,
+    VeraConfig,
 )
 
 ALL = ("bert", "llama", "gpt2", "t5", "bart", "vit")
@@ -59,6 +62,13 @@ CASES: dict[str, tuple[AdapterConfig, tuple[str, ...]]] = {
     "prefix_flat": (PrefixTuningConfig(flat=True, prefix_length=3), FOUR),
     "prefix_mlp": (PrefixTuningConfig(bottleneck_size=5, prefix_length=3), FOUR),
     "noreft": (NoReftConfig(r=2, prefix_positions=2, suffix_positions=1, tied_weights=True), FOUR),
+    "noreft_untied": (NoReftConfig(r=2), FOUR),
+    "noreft_overlapping": (NoReftConfig(r=2, suffix_positions=3), FOUR),
+    "loreft": (LoReftConfig(r=2, prefix_positions=2, suffix_positions=1, tied_weights=True), FOUR),
+    "loreft_untied": (LoReftConfig(r=2, prefix_positions=2, suffix_positions=2), FOUR),
+    "loreft_last_layer": (LoReftConfig(r=3, layers=[1]), ("bert", "llama")),
+    "dora": (DoRAConfig(r=2, alpha=2), ("llama", "t5")),
+    "vera": (VeraConfig(r=2, alpha=2), ("bert", "bart", "vit", "t5")),
     "mam": (
         ConfigUnion(PrefixTuningConfig(flat=True, prefix_length=3), ParBnConfig(reduction_factor=4)),
         FOUR,

@@ -7,7 +7,16 @@ from typing import Any
 
 import adapters
 import torch
-from adapters import AdapterModelInterface, DiReftConfig, DoRAConfig, PrefixTuningConfig, SeqBnConfig, VeraConfig
+from adapters import (
+    AdapterModelInterface,
+    DiReftConfig,
+    DoRAConfig,
+    LoReftConfig,
+    NoReftConfig,
+    PrefixTuningConfig,
+    SeqBnConfig,
+    VeraConfig,
+)
 from hosts import FIXTURES, batch, host
 from safetensors.torch import save_file
 
@@ -126,11 +135,64 @@ def saved() -> dict[str, torch.Tensor]:
     return {"before": before, "after": after}
 
 
+def decay() -> dict[str, torch.Tensor]:
+    """A LoReFT before and after one step of AdamW: its projection, and what the checkpoint keeps of it."""
+    model = host("bert").base_model
+    adapters.init(model)
+    model.add_adapter(NAME, config=LoReftConfig(r=2, tied_weights=True))
+    model.train_adapter(NAME)
+    model.double()
+    inside = model.encoder.layer[0].reft_layer.refts[NAME].units[0].projection
+    before = inside.weight.detach().clone()
+    optimizer = torch.optim.AdamW(
+        [each for each in model.parameters() if each.requires_grad], lr=1e-3, weight_decay=0.01
+    )
+    model(**batch("bert"))[0].square().sum().backward()
+    optimizer.step()
+    kept = inside.parametrizations.weight
+    return {"before": before, "after": inside.weight, "original": kept.original, "base": kept[0].base}
+
+
+def decoder() -> dict[str, torch.Tensor]:
+    """How far a NoReFT at the last token moves each token of BART's decoder, which is longer than what the encoder read."""
+    given = batch("bart") | {"decoder_input_ids": torch.arange(3, 10).repeat(2, 1)}
+    model = module(host("bart").base_model, NoReftConfig(r=2, prefix_positions=1, suffix_positions=1))
+    seen: list[torch.Tensor] = []
+    inside = model.decoder.layers[0].reft_layer
+    inside.register_forward_hook(lambda layer, entering, out: seen.append((out - entering[0]).abs().amax(-1)))
+    with torch.no_grad():
+        model(**given)
+    return {"moved": seen[0]}
+
+
+def short() -> dict[str, torch.Tensor]:
+    """A tied NoReFT at the first token and the last three, on a text of two tokens: its tensors, what it reads and gives."""
+    model = module(
+        host("bert").base_model, NoReftConfig(r=2, prefix_positions=1, suffix_positions=3, tied_weights=True)
+    )
+    inside, seen = model.encoder.layer[0].reft_layer, {}
+    inside.register_forward_hook(lambda layer, entering, out: seen.update(h=entering[0], out=out))
+    with torch.no_grad():
+        model(input_ids=batch("bert")["input_ids"][:, :2])
+    unit = inside.refts[NAME].units[0]
+    return {"R": unit.projection.weight, "A": unit.learned_source.weight, "a": unit.learned_source.bias, **seen}
+
+
+def types() -> dict[str, torch.Tensor]:
+    """Whether ReFT as it is by default runs on a host in half precision."""
+    model = module(host("bert").base_model, LoReftConfig()).bfloat16()
+    try:
+        model(**batch("bert"))
+    except RuntimeError:
+        return {"runs": torch.tensor(False)}
+    return {"runs": torch.tensor(True)}
+
+
 def write_defects() -> None:
     """Writes what each of them gives, one file each."""
     folder = FIXTURES / "defects"
     folder.mkdir(exist_ok=True)
-    for make in (norms, positions, padding, lengths, counts, saved):
+    for make in (norms, positions, padding, lengths, counts, saved, decay, decoder, short, types):
         save_file(
             {key: value.detach().contiguous() for key, value in make().items()}, folder / f"{make.__name__}.safetensors"
         )

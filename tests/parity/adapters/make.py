@@ -44,8 +44,9 @@ def export(folder: Path) -> list[Path]:
         attached = read_adapters(FIXTURES / case, model, "again")
         torch.manual_seed(4)
         with torch.no_grad():
-            for parameter in attached.parameters():
-                parameter.copy_(parameter.normal_(std=0.3).float())  # adapters loads in single precision
+            for copy in attached.module.copies:
+                leaf = attached.module.leaf(copy.name)
+                leaf.copy_(leaf.normal_(std=0.3).float())  # adapters loads in single precision
             out = model(**batch(family))[0]
         made.append(write_adapters(attached, folder / case.replace("/", "-")))
         save_file({"output": out.contiguous()}, made[-1].with_suffix(".safetensors"))

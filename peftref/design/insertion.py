@@ -18,9 +18,12 @@ from peftref.lang.scope import Leaf, Scope
 from peftref.problem import PeftrefError, Problem
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Insertion:
-    """One insertion: where it goes, its leaves, its equation, and what that does at each slot of the reference architecture."""
+    """One insertion: where it goes, its leaves, its equation, and what that does at each slot of the reference architecture.
+
+    Two are the same only if they are one object: `insertions` makes them once.
+    """
 
     at: tuple[str, ...]
     layers: Layers

@@ -139,22 +139,23 @@ class Size:
             raise fail("indivisible", f"{self.show()} is no whole number with {shown}", hint="choose sizes that divide")
         return int(total)
 
-    def _rational(self, values: Mapping[str, int]) -> Fraction:
-        total = Fraction(0)
+    def _rational(self, values: Mapping[str, int]) -> Fraction | int:
+        total: Fraction | int = 0
         for monomial, factor in self.terms:
-            product = factor
+            product = factor.numerator if factor.denominator == 1 else factor
             for atom, power in monomial:
-                product *= self._atom(atom, values) ** power
+                base = self._atom(atom, values)
+                product *= base**power if power > 0 else Fraction(base) ** power
             total += product
         return total
 
     @staticmethod
-    def _atom(atom: Atom, values: Mapping[str, int]) -> Fraction:
+    def _atom(atom: Atom, values: Mapping[str, int]) -> int:
         if isinstance(atom, Symbol):
             if atom.name not in values:
                 raise fail("unknown-size", f"no value is known for the size {atom.name}")
-            return Fraction(values[atom.name])
-        return Fraction(_round(atom.function, [arg._rational(values) for arg in atom.args]))
+            return values[atom.name]
+        return _round(atom.function, [arg._rational(values) for arg in atom.args])
 
     def show(self) -> str:
         """Canonical text, with the common factor in front: `r * (d_in + d_out)`.
@@ -243,7 +244,7 @@ def _size(expr: Expr, known: frozenset[str] | None, where: Locate) -> Size:
     )
 
 
-def _round(function: str, args: list[Fraction] | list[int]) -> int:
+def _round(function: str, args: list[Fraction | int] | list[int]) -> int:
     values = [Fraction(arg) for arg in args]
     if function in ("floordiv", "ceil", "div") and values[1] == 0:
         raise fail("indivisible", "a size is divided by zero")

@@ -7,6 +7,7 @@ import math
 import sys
 import zlib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 from peftref.compile import functions as op
 from peftref.compile.decompose import Decompositions
 from peftref.compile.flow import Context, Flow
-from peftref.compile.module_name import class_name
 from peftref.compile.projection import Projection
 from peftref.compile.run import Run
 from peftref.compile.site_source import SiteSource, alone_source, site_source
@@ -67,7 +67,7 @@ class Inserted(nn.Module):
             leaf = nn.Parameter(torch.empty(copy.shape, dtype=_dtype(copy)), requires_grad=copy.leaf.trainable)
             _branch(self.leaves, copy.name).register_parameter(copy.leaf.name, leaf)
         self.runs: dict[str, list[Run]] = {}
-        made = _Classes(technique, load or Load())
+        made = _classes(technique, load or Load())
         plain = [made.source(placement) for placement in placed]
         alone = [made.alone(placement) for placement in placed]
         asked = [() if one else source.products() for source, one in zip(plain, alone, strict=True)]
@@ -138,33 +138,35 @@ class _Classes:
 
     def source(self, placement: Placement, stacked: tuple[str, ...] = ()) -> SiteSource:
         """The source for a placement."""
-        site = placement.site
-        values = numbers(site, self.technique.settings)
-        key = (id(placement.insertion), site.slot, tuple(sorted(values.items())), site.lacks, stacked)
+        key = (*self._key(placement), stacked)
         if key not in self.sources:
-            title = class_name(self.technique.name, site.slot)
-            self.sources[key] = site_source(
-                title, placement.insertion, placement.effect, values, lacks=site.lacks, load=self.batch, stacked=stacked
-            )
+            self.sources[key] = site_source(self.technique, placement, load=self.batch, stacked=stacked)
         return self.sources[key]
 
     def alone(self, placement: Placement) -> SiteSource | None:
         """The source for a placement where nothing else acts at its site, if that form is cheaper."""
-        site, insertion = placement.site, placement.insertion
-        values = numbers(site, self.technique.settings)
-        key = (id(insertion), site.slot, tuple(sorted(values.items())), site.lacks, "alone")
+        key = self._key(placement)
         if key not in self.lonely:
-            title = class_name(self.technique.name, site.slot)
-            self.lonely[key] = alone_source(
-                title, insertion, placement.effect, values, lacks=site.lacks, load=self.batch
-            )
-        return self.lonely[key] if site.whole else None
+            self.lonely[key] = alone_source(self.technique, placement, load=self.batch)
+        return self.lonely[key]
+
+    def _key(self, placement: Placement) -> tuple[Any, ...]:
+        """What the source of a placement follows from."""
+        site = placement.site
+        sizes = tuple(sorted(numbers(site, self.technique.settings).items()))
+        return placement.insertion, site.slot, sizes, site.lacks, site.whole
 
     def load(self, source: SiteSource) -> type[nn.Module]:
         """The class of a source."""
         if source.text not in self.classes:
             self.classes[source.text] = load_class(source)
         return self.classes[source.text]
+
+
+@lru_cache(maxsize=512)
+def _classes(technique: Technique, load: Load) -> _Classes:
+    """The classes of a technique at a load: on a second host of the same sizes they are there already."""
+    return _Classes(technique, load)
 
 
 def _branch(root: nn.Module, name: str) -> nn.Module:

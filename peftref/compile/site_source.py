@@ -8,8 +8,10 @@ from types import MappingProxyType
 
 from peftref.analyse.alone import alone
 from peftref.compile.emit import Emitter
+from peftref.compile.module_name import class_name
 from peftref.design.insertion import Insertion
-from peftref.lang.check import Effect
+from peftref.design.placement import Placement, numbers
+from peftref.design.technique import Technique
 from peftref.lang.expr import Expr, names, walk
 from peftref.lang.scope import Leaf, Scope
 from peftref.lang.show import show
@@ -47,48 +49,35 @@ class SiteSource:
 
 
 def site_source(
-    title: str,
-    insertion: Insertion,
-    effect: Effect,
-    numbers: Mapping[str, int | float],
-    *,
-    lacks: frozenset[str] = frozenset(),
-    load: Load | None = None,
-    stacked: tuple[str, ...] = (),
+    technique: Technique, placement: Placement, *, load: Load | None = None, stacked: tuple[str, ...] = ()
 ) -> SiteSource:
-    """The class of an insertion at a slot, for sizes and settings as numbers."""
-    values = computed(effect, lacks, numbers)
-    return value_source(
-        title, insertion, effect.scope, values, numbers, labels=effect.labels, load=load, stacked=stacked
-    )
+    """The class of a technique at one of its sites."""
+    site, effect = placement.site, placement.effect
+    title, sizes = class_name(technique.name, site.slot), numbers(site, technique.settings)
+    values, given = computed(effect, site.lacks, sizes), placement.insertion
+    return value_source(title, given, effect.scope, values, sizes, labels=effect.labels, load=load, stacked=stacked)
 
 
-def alone_source(
-    title: str,
-    insertion: Insertion,
-    effect: Effect,
-    numbers: Mapping[str, int | float],
-    *,
-    lacks: frozenset[str] = frozenset(),
-    load: Load | None = None,
-) -> SiteSource | None:
-    """The class of an insertion where it acts alone on a whole linear map, if adding to the weight first is the cheaper form."""
-    found = alone(insertion, effect, lacks, numbers, _meter(insertion, effect.scope, numbers, load))
+def alone_source(technique: Technique, placement: Placement, *, load: Load | None = None) -> SiteSource | None:
+    """The class where a technique acts alone on a whole linear map, if adding to the weight first is the cheaper form."""
+    site, effect, given = placement.site, placement.effect, placement.insertion
+    if not site.whole:
+        return None
+    title, sizes = f"{class_name(technique.name, site.slot)}Alone", numbers(site, technique.settings)
+    found = alone(given, effect, site.lacks, sizes, _meter(given, effect.scope, sizes, load))
     if found is None:
         return None
-    return value_source(
-        f"{title}Alone", insertion, effect.scope, {"h": found.value}, numbers, labels=effect.labels, load=load
-    )
+    return value_source(title, given, effect.scope, {"h": found.value}, sizes, labels=effect.labels, load=load)
 
 
-def _meter(insertion: Insertion, scope: Scope, numbers: Mapping[str, int | float], load: Load | None) -> Meter:
+def _meter(insertion: Insertion, scope: Scope, sizes: Mapping[str, int | float], load: Load | None) -> Meter:
     learning = frozenset(
         [name for name, leaf in insertion.leaves.items() if leaf.trainable]
         + [name for name, entry in scope.entries.items() if entry.role == "quantity" and entry.kind.per != "none"]
     )
     base = load or Load()
-    sizes = {name: value for name, value in numbers.items() if isinstance(value, int)}
-    return Meter(scope, sizes, Load(base.tokens, base.length, learning))
+    whole = {name: value for name, value in sizes.items() if isinstance(value, int)}
+    return Meter(scope, whole, Load(base.tokens, base.length, learning))
 
 
 def value_source(
@@ -96,7 +85,7 @@ def value_source(
     insertion: Insertion,
     scope: Scope,
     values: Mapping[str, Expr],
-    numbers: Mapping[str, int | float],
+    sizes: Mapping[str, int | float],
     *,
     labels: Mapping[Expr, str] = MappingProxyType({}),
     load: Load | None = None,
@@ -105,7 +94,7 @@ def value_source(
     """The class that computes some values over the leaves of an insertion, each in its cheapest form."""
     leaves = insertion.leaves
     quantities = [name for name, entry in scope.entries.items() if entry.role == "quantity"]
-    meter = _meter(insertion, scope, numbers, load)
+    meter = _meter(insertion, scope, sizes, load)
     decisions: list[Decision] = []
     better: dict[str, Expr] = {}
     for name, value in values.items():
@@ -119,10 +108,10 @@ def value_source(
     nodes = {node for value in better.values() for node in walk(value)}
     own_labels = {expr: label for expr, label in labels.items() if expr in nodes}
     given = {product(leaf): f"self.project_{leaf}(x)" for leaf in stacked}
-    kept = _kept(scope, better.values(), leaves, numbers, tensors, own_labels)
+    kept = _kept(scope, better.values(), leaves, sizes, tensors, own_labels)
     for block in kept:
         given |= dict(zip(block.parts, block.names, strict=True))
-    emitter = Emitter(scope, numbers, tensors, own_labels, given)
+    emitter = Emitter(scope, sizes, tensors, own_labels, given)
     results = emitter.block(list(better.values()))
     mixes = any("self.context" in line for line in (*emitter.lines, *results))
     more = (*(f"project_{leaf}" for leaf in stacked), *(["context"] if mixes else []))
@@ -152,7 +141,7 @@ def _kept(
     scope: Scope,
     values: Iterable[Expr],
     leaves: Mapping[str, Leaf],
-    numbers: Mapping[str, int | float],
+    sizes: Mapping[str, int | float],
     tensors: Mapping[str, str],
     labels: Mapping[Expr, str],
 ) -> list[_Kept]:
@@ -164,7 +153,7 @@ def _kept(
             part for part in parts if any(leaves[name].trainable for name in names(part) if name in leaves) == trained
         ]
         if own:
-            emitter = Emitter(scope, numbers, tensors, labels)
+            emitter = Emitter(scope, sizes, tensors, labels)
             results = emitter.block(own)
             read = tuple(name for name in leaves if any(name in names(part) for part in own))
             called = tuple(f"{method}_{i + 1}" for i in range(len(own))) if len(own) > 1 else (f"{method}_1",)
@@ -213,12 +202,3 @@ def _class(
     text += [f"        {line}" for line in lines]
     text.append(f"        return {', '.join(results)}")
     return "\n".join(text) + "\n"
-
-
-def settings_as_numbers(settings: Mapping[str, object]) -> dict[str, int | float]:
-    """The settings that are numbers."""
-    return {
-        name: value
-        for name, value in settings.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from peftref.analyse.group import groups
-from peftref.compile.module_name import class_name
 from peftref.compile.site_source import alone_source, site_source
-from peftref.design.placement import numbers, placements
+from peftref.design.placement import placements
 from peftref.design.technique import Technique
 from peftref.host.resolve import resolve
 
@@ -20,12 +19,9 @@ def code_of(technique: Technique, host: HostLike) -> str:
     there = resolve(host)
     texts: dict[str, list[str]] = {}
     for group in groups(technique, placements(technique, there)):
-        placement, site = group[0], group[0].site
-        title, sizes = class_name(technique.name, site.slot), numbers(site, technique.settings)
-        source = site_source(title, placement.insertion, placement.effect, sizes, lacks=site.lacks)
+        source, alone = site_source(technique, group[0]), alone_source(technique, group[0])
         texts.setdefault(source.text, []).extend(each.site.name for each in group)
-        alone = alone_source(title, placement.insertion, placement.effect, sizes, lacks=site.lacks)
-        if alone is not None and site.whole:
+        if alone is not None:
             texts.setdefault(alone.text, []).extend(f"{each.site.name} where nothing else acts" for each in group)
     if not texts:
         return f"# {technique.name} adds no module: it trains parameters of the host itself\n"

@@ -234,13 +234,3 @@ def settings_read(procedure: Procedure, technique: Technique) -> set[str]:
         for name, value in named.items()
         if (told := hook.told(name)) is not None and told.kind != "leaf" and value in technique.settings
     }
-
-
-def needs_batches(technique: Technique) -> bool:
-    """Whether a technique begins from data.
-
-    >>> from peftref.design.load import load
-    >>> needs_batches(load("eva")), needs_batches(load("lora"))
-    (True, False)
-    """
-    return any(PROCEDURES[each.name].data for each in technique.procedures)

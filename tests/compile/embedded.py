@@ -10,19 +10,8 @@ import transformers as tf
 from torch import Tensor
 
 from tests.compile import hosts
+from tests.tiny import PAIR, TEXT, WIDE
 
-_TEXT: dict[str, Any] = {"vocab_size": 99, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-_WIDE: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-_PAIR: dict[str, Any] = {
-    "d_model": 32,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 48,
-    "decoder_ffn_dim": 48,
-    "decoder_start_token_id": 2,
-}
 Inputs = dict[str, Tensor]
 Host = tuple[tf.PreTrainedModel, Inputs]
 
@@ -39,13 +28,13 @@ def _tokens(family: str, **config: Any) -> Host:
 
 
 def _gemma() -> Host:
-    model = _of(tf.Gemma3TextConfig(**_TEXT, **_WIDE, num_key_value_heads=2, head_dim=8))
+    model = _of(tf.Gemma3TextConfig(**TEXT, **WIDE, num_key_value_heads=2, head_dim=8))
     return model, hosts.inputs(model)
 
 
 def _whisper() -> Host:
     config = tf.WhisperConfig(
-        **_TEXT, **_PAIR, num_mel_bins=8, max_source_positions=10, max_target_positions=20, apply_spec_augment=False,
+        **TEXT, **PAIR, num_mel_bins=8, max_source_positions=10, max_target_positions=20, apply_spec_augment=False,
         suppress_tokens=None, begin_suppress_tokens=None,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(1)
@@ -56,18 +45,18 @@ def _whisper() -> Host:
 
 
 def _spectrogram() -> Host:
-    model = _of(tf.ASTConfig(**_WIDE, max_length=24, num_mel_bins=16, patch_size=8, frequency_stride=6, time_stride=6))
+    model = _of(tf.ASTConfig(**WIDE, max_length=24, num_mel_bins=16, patch_size=8, frequency_stride=6, time_stride=6))
     return model, {"input_values": torch.randn(2, 24, 16, generator=torch.Generator().manual_seed(1))}
 
 
 def _video() -> Host:
-    model = _of(tf.VideoMAEConfig(**_WIDE, image_size=16, patch_size=8, num_frames=4, tubelet_size=2))
+    model = _of(tf.VideoMAEConfig(**WIDE, image_size=16, patch_size=8, num_frames=4, tubelet_size=2))
     return model, {"pixel_values": torch.randn(2, 4, 3, 16, 16, generator=torch.Generator().manual_seed(1))}
 
 
 def _sound() -> Host:
     config = tf.Wav2Vec2Config(
-        **_WIDE, conv_dim=(16, 16), conv_stride=(5, 2), conv_kernel=(10, 3), num_feat_extract_layers=2,
+        **WIDE, conv_dim=(16, 16), conv_stride=(5, 2), conv_kernel=(10, 3), num_feat_extract_layers=2,
         num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, mask_time_prob=0.0,
     )  # fmt: skip
     return _of(config), {"input_values": torch.randn(2, 400, generator=torch.Generator().manual_seed(1))}

@@ -7,30 +7,17 @@ from typing import Any
 import torch
 import transformers as tf
 
-_TEXT: dict[str, Any] = {"vocab_size": 99, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-_WIDE: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+from tests.tiny import PAIR, T5, TEXT, WIDE
 
 CONFIGS: dict[str, Any] = {
-    "llama": lambda: tf.LlamaConfig(**_TEXT, **_WIDE, num_key_value_heads=2),
-    "bert": lambda: tf.BertConfig(**_TEXT, **_WIDE),
-    "gpt2": lambda: tf.GPT2Config(**_TEXT, n_embd=32, n_layer=2, n_head=4, n_positions=64),
-    "gpt_neox": lambda: tf.GPTNeoXConfig(**_TEXT, **_WIDE),
-    "phi3": lambda: tf.Phi3Config(**_TEXT, **_WIDE, num_key_value_heads=2),
-    "t5": lambda: tf.T5Config(
-        vocab_size=99, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0
-    ),
-    "bart": lambda: tf.BartConfig(
-        **_TEXT,
-        d_model=32,
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=48,
-        decoder_ffn_dim=48,
-        decoder_start_token_id=2,
-    ),
-    "vit": lambda: tf.ViTConfig(**_WIDE, image_size=16, patch_size=8),
+    "llama": lambda: tf.LlamaConfig(**TEXT, **WIDE, num_key_value_heads=2),
+    "bert": lambda: tf.BertConfig(**TEXT, **WIDE),
+    "gpt2": lambda: tf.GPT2Config(**TEXT, n_embd=32, n_layer=2, n_head=4, n_positions=64),
+    "gpt_neox": lambda: tf.GPTNeoXConfig(**TEXT, **WIDE),
+    "phi3": lambda: tf.Phi3Config(**TEXT, **WIDE, num_key_value_heads=2),
+    "t5": lambda: tf.T5Config(**T5),
+    "bart": lambda: tf.BartConfig(**TEXT, **PAIR),
+    "vit": lambda: tf.ViTConfig(**WIDE, image_size=16, patch_size=8),
 }
 
 

@@ -19,7 +19,8 @@ from peftref.exchange.adapters.read import read_adapters
 from peftref.exchange.adapters.write import write_adapters
 from peftref.problem import PeftrefError
 from tests.compile.hosts import build
-from tests.parity.test_adapters import CASES, FIXTURES, batch, host
+from tests.parity.adapters.hosts import FIXTURES, batch, host
+from tests.parity.test_adapters import CASES
 from tests.small import small
 
 ELSEWHERE = {"ia3", "madx", "houlsby_invertible", "dora"}

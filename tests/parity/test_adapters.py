@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers as tf
 from safetensors.torch import load_file
 
 from peftref.compile.attach import attach, put_leaves
@@ -15,8 +13,8 @@ from peftref.compile.attached import Attached
 from peftref.exchange.adapters.form import places
 from peftref.exchange.adapters.library import library
 from peftref.exchange.adapters.read import read_adapters
+from tests.parity.adapters.hosts import FIXTURES, batch, host
 
-FIXTURES = Path(__file__).parent / "adapters" / "fixtures"
 CASES = sorted(path.parent.relative_to(FIXTURES).as_posix() for path in FIXTURES.glob("*/*/expected.safetensors"))
 EXACT, SINGLE = 1e-9, {"t5": 1e-5}
 """How near it comes; T5 has a softmax in single precision, in which transformers 4 and 5 differ by themselves."""
@@ -33,23 +31,6 @@ def close(ours: torch.Tensor | None, theirs: torch.Tensor, bound: float, what: s
     assert ours is not None, what
     scale = max(1.0, theirs.abs().max().item())
     torch.testing.assert_close(ours, theirs, rtol=0, atol=bound * scale, msg=lambda text: f"{what}: {text}")
-
-
-def host(family: str) -> Any:
-    """The host of a fixture, as transformers 5 loads it, in double precision."""
-    import json
-
-    kind = getattr(tf, json.loads((FIXTURES / family / "config.json").read_text())["architectures"][0])
-    return kind.from_pretrained(FIXTURES / family, attn_implementation="eager").double().eval()
-
-
-def batch(family: str) -> dict[str, torch.Tensor]:
-    """What the host of a fixture was run on."""
-    generator = torch.Generator().manual_seed(1)
-    if family == "vit":
-        return {"pixel_values": torch.randn(2, 3, 8, 8, generator=generator, dtype=torch.double)}
-    ids = torch.randint(3, 16, (2, 5), generator=generator)
-    return {"input_ids": ids, "decoder_input_ids": ids[:, :4]} if family in ("t5", "bart") else {"input_ids": ids}
 
 
 def backward(model: Any, family: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,7 +19,7 @@ from peftref.exchange.adapters.orthogonal import plain
 from peftref.exchange.adapters.read import read_adapters
 from peftref.exchange.adapters.write import write_adapters
 from peftref.problem import PeftrefError
-from tests.parity.test_adapters import FIXTURES, batch, host
+from tests.parity.adapters.hosts import FIXTURES, batch, host
 
 
 def given(name: str) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Tiny hosts for the fixtures, made with the transformers that adapters pins."""
+"""Tiny hosts of the fixtures, for the transformers that adapters pins and for the one that peftref runs on."""
 
 from __future__ import annotations
 

@@ -35,7 +35,8 @@ def export(folder: Path) -> list[Path]:
 
     from peftref.exchange.adapters.read import read_adapters
     from peftref.exchange.adapters.write import write_adapters
-    from tests.parity.test_adapters import CASES, FIXTURES, batch, host
+    from tests.parity.adapters.hosts import FIXTURES, batch, host
+    from tests.parity.test_adapters import CASES
 
     made = []
     for case in CASES:

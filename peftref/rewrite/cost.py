@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from peftref.host.architecture import ARCHITECTURE
@@ -72,6 +72,7 @@ class Meter:
     sizes: Mapping[str, int]
     load: Load
     given: frozenset[Expr] = frozenset()
+    _shapes: dict[Expr, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     def cost(self, expr: Expr) -> Cost:
         """The cost of an expression, equal parts counted once."""
@@ -101,7 +102,10 @@ class Meter:
 
     def shape(self, expr: Expr) -> tuple[int, ...]:
         """The shape of a value, without its implicit axes."""
-        return self.scope.kind(expr).evaluate(self.sizes)
+        known = self._shapes.get(expr)
+        if known is None:
+            known = self._shapes[expr] = self.scope.kind(expr).evaluate(self.sizes)
+        return known
 
     def times(self, expr: Expr) -> int:
         """How many copies the implicit axes make of a value."""

@@ -132,33 +132,35 @@ def test_other_techniques_on_other_slices() -> None:
     assert all(torch.equal(value, before[name]) for name, value in fused.named_parameters() if name in before)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "bloom", "falcon", "phi3"])
+SLICED = ("gpt2", "gpt_neox", "bloom", "falcon", "phi3")
+
+
+@pytest.mark.parametrize("family", SLICED)
 def test_a_merged_slice_leaves_the_others_alone(family: str) -> None:
+    """Every technique at one of the slices in each family, and over the families at every one."""
     assert family in FAMILIES
     host = build_family(family).double()
     batch = inputs_of(host)
-    for technique in techniques():
-        if len(technique.insert) != 1:
+    merged = 0
+    for number, technique in enumerate(each for each in techniques() if len(each.insert) == 1):
+        slot = FUSED[(number + SLICED.index(family)) % 3]
+        model = copy.deepcopy(host)
+        try:
+            attached = grown(model, small(technique).moved(slot))
+        except PeftrefError:
             continue
-        for slot in FUSED[:3]:
-            model = copy.deepcopy(host)
-            try:
-                attached = grown(model, small(technique).moved(slot))
-            except PeftrefError:
-                continue
-            if not attached.mergeable:
-                continue
-            sites = [site for site in attached.modules.host.sites if site.slot == slot]
-            others = [site for site in attached.modules.host.sites if site.slot in FUSED[:3] and site.slot != slot]
-            rows = {site.name: _own(model, site) for site in others}
-            with torch.no_grad():
-                apart = model(**batch)[0]
-                attached.merge()
-                torch.testing.assert_close(
-                    model(**batch)[0], apart, rtol=1e-4, atol=1e-5, msg=f"{technique.name} {slot}"
-                )
-            assert all(torch.equal(_own(model, site), rows[site.name]) for site in others), (technique.name, slot)
-            assert sites
+        if not attached.mergeable:
+            continue
+        assert any(site.slot == slot for site in attached.modules.host.sites)
+        others = [site for site in attached.modules.host.sites if site.slot in FUSED[:3] and site.slot != slot]
+        rows = {site.name: _own(model, site) for site in others}
+        with torch.no_grad():
+            apart = model(**batch)[0]
+            attached.merge()
+            torch.testing.assert_close(model(**batch)[0], apart, rtol=1e-4, atol=1e-5, msg=f"{technique.name} {slot}")
+        assert all(torch.equal(_own(model, site), rows[site.name]) for site in others), (technique.name, slot)
+        merged += 1
+    assert merged > 30
 
 
 def _own(model: Any, site: Any) -> torch.Tensor:

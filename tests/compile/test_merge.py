@@ -142,10 +142,17 @@ def test_a_tied_weight_is_not_merged() -> None:
 
 
 LINEAR = ("lora", "dora", "hira", "oft", "ia3", "glora", "road", "bitfit")
+BIASED = ("glora", "road", "bitfit")
+"""What needs a bias to be merged into, which llama has not."""
+PAIRS = [
+    (family, *pair)
+    for family in ("bert", "llama")
+    for pair in permutations(LINEAR, 2)
+    if family == "bert" or pair[0] not in BIASED
+]
 
 
-@pytest.mark.parametrize("family", ["bert", "llama"])
-@pytest.mark.parametrize(("first", "second"), list(permutations(LINEAR, 2)))
+@pytest.mark.parametrize(("family", "first", "second"), PAIRS)
 def test_a_stack_of_two_is_the_second_on_the_host_that_the_first_makes(family: str, first: str, second: str) -> None:
     """Merging the first changes the host's weights, and the second then stands on those."""
     model = build(family).double()
@@ -158,8 +165,6 @@ def test_a_stack_of_two_is_the_second_on_the_host_that_the_first_makes(family: s
     set_active(model, [first, second])
     with torch.no_grad():
         apart = model(**batch)[0]
-        if not Attached(model, first).mergeable:
-            pytest.skip("the first cannot be merged into this host")
         Attached(model, first).merge()
         torch.testing.assert_close(model(**batch)[0], apart, rtol=1e-9, atol=1e-9)
 

@@ -86,13 +86,16 @@ def test_counts_outputs_and_gradients(family: str, name: str) -> None:
             torch.testing.assert_close(own, other.reshape(own.shape), rtol=100 * exact, atol=exact * largest)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("family", ["llama", "bert"])
+BIASED = {"beft", "lora_bias", "road"}
+"""What needs a bias to be merged into, which llama has not."""
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [("bert", name) for name in NAMES] + [("llama", name) for name in NAMES if name not in BIASED]
+)
 def test_merged_weights(family: str, name: str) -> None:
     both = pair(family, name)
     ours, theirs = both.ours, both.theirs
-    if not ours.mergeable:
-        pytest.skip("it cannot be merged on this host")
     ours.merge()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -15,6 +15,8 @@ SIZES = {
     "first": 2,
     "last": 1,
     "d": 4,
+    "width": 6,
+    "heads": 2,
     "r": 4,
     "tokens": 3,
     "bottleneck": 8,

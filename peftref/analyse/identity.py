@@ -63,6 +63,8 @@ def identity(technique: Technique) -> Identity:
             if effect.kind == "linear" and "h" not in effect.values:
                 values = {name: simplify(value) for name, value in effect.values.items()}
             for quantity, value in values.items():
+                if quantity in effect.carried:  # the host is changed where it is read
+                    continue
                 answers.append(_answer(quantity, value, exact, near))
     order = ("no", "open", "near", "yes")
     if not answers:

@@ -81,6 +81,8 @@ def merge_rule(insertion: Insertion, effect: Effect) -> Rule:
     longer = _lengthens(effect.values.values())
     if longer is not None:
         return Blocked(effect.slot, "lengthens the sequence", longer)
+    for name in sorted(effect.carries):
+        return Blocked(effect.slot, "is carried from layer to layer beside the stream", Name(name))
     try:
         into, values, scope = _READERS[effect.kind](effect)
     except NotLinearError as error:

@@ -34,6 +34,11 @@ class Reading:
             for form in forms(effect, frozenset(insertion.leaves))
         )
 
+    @property
+    def meeting(self) -> tuple[Part, ...]:
+        """The parts that meet a quantity of the host, not what is only carried on."""
+        return tuple(part for part in self.parts if part.form.quantity not in part.effect.carried)
+
     @cached_property
     def rules(self) -> tuple[Merge | Blocked, ...]:
         """The merge rules of all its parts."""

@@ -122,7 +122,7 @@ def _read(part: Part) -> Cell:
 
 
 def _insertion(reading: Reading) -> Cell:
-    return _joined([_place(part) for part in reading.parts], Cell("none", "it adds nothing"))
+    return _joined([_place(part) for part in reading.meeting], Cell("none", "it adds nothing"))
 
 
 def _place(part: Part) -> Cell:
@@ -150,7 +150,7 @@ def _number(reading: Reading) -> Cell:
 
 def _integration(reading: Reading) -> Cell:
     cells = []
-    for part in reading.parts:
+    for part in reading.meeting:
         value, reason = part.form.integration, f"{part.form.quantity}' = {show(part.form.value)}"
         if value == "concatenation" and part.effect.kind == "core":
             beside = sorted(form.form.quantity for form in reading.parts if form.effect is part.effect)

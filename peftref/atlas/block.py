@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 from peftref.atlas.canvas import Canvas, Point
 from peftref.atlas.marks import Mark
-from peftref.atlas.place import Column, Place, draw
+from peftref.atlas.place import RAIL, Column, Place, draw
 from peftref.host.architecture import ARCHITECTURE
 
+BESIDE = 44.0
+"""The room to the right of the block where something is carried beside the stream."""
 WIDTH, BYPASS, LEFT, RIGHT = 440.0, 22.0, 36.0, 366.0
 LANES = tuple(Column(edge, 52, edge + 58, 38) for edge in (68.0, 178.0, 288.0))
 CENTRE = Column(178, 104, 272, 60)
@@ -32,6 +34,8 @@ class Block:
         self.numbered = len({position for mark in marks for position in mark.insertions}) > 1
         self.y = low
         self.points: dict[str, Point] = {}
+        self.carried = sorted({name for mark in marks for name in mark.carried})
+        self.reached = 0.0
 
     def draw(self) -> None:
         """The whole block."""
@@ -56,6 +60,9 @@ class Block:
         self.rank([self.place("final.norm", CENTRE)])
         self.rank([self.place("head", CENTRE)])
         self.canvas.path([(CENTRE.edge, self.y - 2), (CENTRE.edge, self.y + 10)], "flow", arrow=True)
+        if self.carried:
+            self.canvas.path([(RAIL, bottom + 4), (RAIL, self.reached)], "give", arrow=True)
+            self.canvas.text(RAIL, bottom - 10, ", ".join(self.carried), "prime")
 
     def sublayer(self, component: str, inner: Callable[[str], None]) -> None:
         """A norm, the frame of a sublayer with what is in it, what meets its output, and the residual sum."""
@@ -139,6 +146,8 @@ class Block:
             draw(self.canvas, place, self.y, under, height, over, known or self.points)
             self.points[place.slot] = (place.column.edge + place.column.width / 2, self.y + under + height / 2)
         self.y += under + height + over
+        if any(mark.carried for place in places for mark in place.marks):
+            self.reached = self.y
 
     def split(self, lanes: Sequence[Column]) -> None:
         """The flow in the middle goes to several columns."""

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from peftref.analyse.formula import ONCE
-from peftref.atlas.block import WIDTH, Block
+from peftref.atlas.block import BESIDE, WIDTH, Block
 from peftref.atlas.canvas import Canvas
 from peftref.atlas.marks import Mark, marks, tuned_slots
 from peftref.atlas.palette import style_alone
@@ -32,7 +32,7 @@ def diagram(technique: Technique, *, alone: bool = True) -> str:
     (True, 1)
     """
     drawn = marks(technique)
-    canvas = Canvas(WIDTH)
+    canvas = Canvas(WIDTH + BESIDE * any(mark.carried for mark in drawn))
     top = _legend(canvas, technique)
     Block(canvas, drawn, tuned_slots(technique), top).draw()
     names = f"{technique.name}-title", f"{technique.name}-words"

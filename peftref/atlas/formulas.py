@@ -24,6 +24,9 @@ from peftref.typeset.notate import arithmetic, lines, notate
 def equations(technique: Technique) -> str:
     """Every insertion: where it stands, and its equation."""
     parts = []
+    for name, shape in technique.carries.items():
+        sizes = escape(", ".join(shape))
+        parts.append(f'<p class="where">{name_math(name)} is carried from layer to layer: [{sizes}] for each token</p>')
     for insertion in insertions(technique):
         at = ", ".join(f"<code>{escape(word)}</code>" for word in insertion.at)
         stacks = f", in the stack {escape(', '.join(insertion.stacks))}" if insertion.stacks else ""

@@ -21,6 +21,7 @@ class Mark:
     reads: quantities of the slot that the new part reads; siblings: slots of the same layer whose weights it reads. leaves: the
     tensors that it adds, in the order of their first use; trained: whether any of them is. insertions: which insertions of the
     technique do this, from 0. listed: whether the slot is named in the design, and not only meant by a word for all of a kind.
+    carried: what of all this is carried from layer to layer beside the stream.
     """
 
     slot: str
@@ -32,6 +33,12 @@ class Mark:
     trained: bool
     insertions: tuple[int, ...]
     listed: bool
+    carried: frozenset[str] = frozenset()
+
+    @property
+    def beside(self) -> bool:
+        """Whether it sets what is carried beside the stream, and nothing of the slot."""
+        return self.quantity in self.carried
 
     def words(self) -> str:
         """The mark as a sentence, for those who cannot see it.
@@ -40,6 +47,8 @@ class Mark:
         'ffn: direct addition to h of a module with U, D, which reads h'
         """
         what = f"{self.integration} {_TO[self.integration]} {self.quantity}"
+        if self.beside:
+            what = f"{self.quantity}, carried from layer to layer, is set by the output"
         made = f" of a module with {', '.join(self.leaves)}" if self.leaves else ""
         read = [*self.reads, *(f"the weight of {slot}" for slot in self.siblings)]
         return f"{self.slot}: {what}{made}" + (f", which reads {', '.join(read)}" if read else "")
@@ -97,6 +106,7 @@ def _marks(insertion: Insertion, position: int) -> Iterator[Mark]:
                 any(insertion.leaves[name].trainable for name in leaves),
                 (position,),
                 slot in named,
+                effect.carried & {quantity, *new},
             )
 
 

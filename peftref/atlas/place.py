@@ -14,6 +14,9 @@ BOX, MODULE, STEP = 26.0, 22.0, 27.0
 FAR = 60.0
 """How far below a module a value stands that is led around what lies between."""
 
+RAIL = 464.0
+"""Where what is carried beside the stream goes up, to the right of all else."""
+
 SIGNS = {
     "concatenation": "∥", "direct addition": "+", "scaled addition": "+", "gated addition": "+", "rescaling": "×",
     "replacement": "=",
@@ -67,7 +70,7 @@ class Place:
         """The first mark over the box that reads another value than the one it sets."""
         if self.bare or self.inside:
             return None
-        return next((mark for mark in self.above if _reads_before(mark)), None)
+        return next((mark for mark in self.above if _reads_before(mark) and not mark.beside), None)
 
     def box_height(self) -> float:
         if self.bare:
@@ -132,7 +135,7 @@ def _parallel(
 ) -> float:
     """A module beside the box: it reads what the box reads, or what is known by a name, and meets what the box gives."""
     middle, node = base + height / 2, base + height + 14
-    _reads(canvas, place, mark, middle, {**known, **place.points})
+    _reads(canvas, place, mark, middle, {**known, **place.points, **_rail(mark, middle - MODULE / 2 - 6)})
     canvas.path([(place.column.edge, base + height), (place.column.edge, node)], _flow(mark))
     _give(canvas, place, middle, node)
     _module(canvas, place, mark, middle)
@@ -151,9 +154,16 @@ def _on_edge(canvas: Canvas, place: Place, mark: Mark, low: float, known: Mappin
         middle, node = low + 21, low + 40
         canvas.path([(edge, low), (edge, low + 4)], "flow")
         canvas.path([(edge, low + 4), (edge, node)], _flow(mark))
-        _reads(canvas, place, mark, middle, {**known, **place.points, mark.quantity: (edge, low + 4)})
-        _give(canvas, place, middle, node)
+        entering = {mark.quantity: (edge, low + 4)} | ({"h": (edge, low + 4)} if mark.beside else {})
+        _reads(canvas, place, mark, middle, {**known, **place.points, **entering, **_rail(mark, low + 4)})
+        if not mark.beside:
+            _give(canvas, place, middle, node)
     _module(canvas, place, mark, middle)
+    if mark.beside:
+        canvas.path([(place.column.lane + place.column.module / 2, middle), (RAIL - 7, middle)], "give", arrow=True)
+        canvas.node(RAIL, middle, SIGNS["replacement"], f"{mark.quantity}′")
+        canvas.path([(edge, node), (edge, node + 7)], "flow")
+        return node + 7
     canvas.node(edge, node, SIGNS[mark.integration], f"{mark.quantity}′")
     return node + 7
 
@@ -163,13 +173,20 @@ def _give(canvas: Canvas, place: Place, middle: float, node: float) -> None:
     canvas.path([(lane, middle + MODULE / 2), (lane, node), (edge + 7, node)], "give", arrow=True)
 
 
+def _rail(mark: Mark, y: float) -> dict[str, Point]:
+    """Where what is carried is read, at a height."""
+    return dict.fromkeys(mark.carried, (RAIL, y))
+
+
 def _reads(canvas: Canvas, place: Place, mark: Mark, middle: float, known: Mapping[str, Point]) -> None:
     """Lines from what a module reads to its lower side, side by side."""
+    right = place.column.lane + place.column.module / 2
     sources = [known[name] for name in (*mark.reads, *mark.siblings) if name in known]
+    sources.sort(key=lambda point: point[0] > right)
     bottom = middle - MODULE / 2
     for i, (x, y) in enumerate(sources):
         at = place.column.lane + 9 * (i - (len(sources) - 1) / 2)
-        if x < at and (len(sources) == 1 or bottom - y > FAR):
+        if x == RAIL or (x < at and (len(sources) == 1 or bottom - y > FAR)):
             points = [(x, y), (at, y), (at, bottom)]
         else:
             turn = bottom - 7 - 4 * i
@@ -210,7 +227,7 @@ def _letters(leaf: str) -> str:
 
 def _flow(mark: Mark) -> str:
     """The old value on its way to a module: dashed where nothing of it is left behind but what the module reads."""
-    return "cut" if mark.integration == "replacement" else "flow"
+    return "cut" if mark.integration == "replacement" and not mark.beside else "flow"
 
 
 def _reads_before(mark: Mark) -> bool:

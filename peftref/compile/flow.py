@@ -9,13 +9,17 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+Known = tuple[Tensor | None, Tensor | None, dict[tuple[str, str], Tensor] | None]
+"""The mask, the tasks, and what is carried."""
+
 
 @dataclass
 class Flow:
     """The running call of one stack.
 
     mask: [batch, tokens so far], nonzero where a token counts; cache: the host's, when it has one; tasks: [batch], the number of
-    each sample's task, where it was told.
+    each sample's task, where it was told. carried: what techniques carry through this call, by the technique's name and its own;
+    None where no call is running. checkpoints: whether parts of it will be run again for the backward pass.
     """
 
     causal: bool = False
@@ -23,6 +27,21 @@ class Flow:
     mask: Tensor | None = None
     cache: Any = None
     tasks: Tensor | None = None
+    carried: dict[tuple[str, str], Tensor] | None = None
+    checkpoints: bool = False
+
+    @property
+    def running(self) -> bool:
+        """Whether a call of the stack is running."""
+        return self.carried is not None
+
+    def known(self) -> Known:
+        """What a layer is told now."""
+        return self.mask, self.tasks, None if self.carried is None else dict(self.carried)
+
+    def tell(self, known: Known) -> None:
+        """Tells what a layer was told before."""
+        self.mask, self.tasks, self.carried = known
 
 
 @dataclass

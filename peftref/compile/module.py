@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peftref.compile import functions as op
+from peftref.compile.carry import Carry
 from peftref.compile.decompose import Decompositions
 from peftref.compile.flow import Context, Flow
 from peftref.compile.projection import Projection
@@ -104,7 +105,15 @@ class Inserted(nn.Module):
             given[f"project_{leaf}"] = projections[read_by(site)].part(given[leaf])
         if source.mixes:
             given["context"] = Context(flow(site.stack), f"{self.name}.{site.name}.{len(self.at(site))}")
-        return Run(cls(**given), source.reads, source.gives, first)
+        return Run(cls(**given), source.reads, source.gives, first, carry=self._carry(placement, flow))
+
+    def _carry(self, placement: Placement, flow: Callable[[str], Flow]) -> Carry | None:
+        effect, site = placement.effect, placement.site
+        if not effect.carries:
+            return None
+        sizes = {k: v for k, v in numbers(site, self.technique.settings).items() if isinstance(v, int)}
+        shapes = {name: effect.scope.entries[name].kind.evaluate(sizes) for name in effect.carries}
+        return Carry(flow(site.stack), self.name, shapes)
 
     def _leaf_at(self, placement: Placement, name: str) -> nn.Parameter:
         return self.leaf(copy_name(placement.insertion.leaves[name], placement.site))

@@ -90,7 +90,7 @@ class Modules(nn.Module):
             self._stack(model, site.stack).lengthen(model, site, stack, reader, self.runs)
         else:
             self._output(model, site)
-        if mixes:
+        if mixes or placement.effect.carries:
             self._stack(model, site.stack)
 
     @torch.no_grad()

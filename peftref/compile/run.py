@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peftref.compile.carry import Carry
 from peftref.compile.keep import Keep
 from peftref.compile.own import Own
 from peftref.compile.stored import is_plain
@@ -16,7 +17,7 @@ from peftref.host.site import Site
 class Run:
     """The module of a technique at a site, called with the quantities that it reads.
 
-    siblings: the sites of the same layer whose own quantities it reads, with their modules, by slot. alone: the run to take in
+    carry: what it reads and sets that is carried from layer to layer. siblings: the sites of the same layer whose own quantities it reads, with their modules, by slot. alone: the run to take in
     its place where nothing else acts at the site, and numbers are precise enough to add a small change to a weight.
     """
 
@@ -27,12 +28,14 @@ class Run:
         gives: tuple[str, ...],
         leaf: Tensor | None = None,
         alone: Run | None = None,
+        carry: Carry | None = None,
     ) -> None:
         self.forward = forward
         self.reads = reads
         self.gives = gives
         self.leaf = leaf
         self.alone = alone
+        self.carry = carry
         self.siblings: dict[str, tuple[Site, nn.Module]] = {}
 
     def best(self, module: nn.Module) -> Run:
@@ -58,6 +61,21 @@ class Run:
 
     def __call__(self, site: Site, own: Own, **known: Any) -> dict[str, Tensor]:
         """The replaced quantities, in the host's own precision; they are computed in that of the leaves."""
+        if self.carry is not None:
+            return self._carrying(self.carry, site, own, known)
+        return self._called(site, own, known)
+
+    def _carrying(self, carry: Carry, site: Site, own: Own, known: dict[str, Any]) -> dict[str, Tensor]:
+        """The replaced quantities of the slot; what is carried is read and set beside them."""
+        like: Tensor = known["h"]
+        dtype = like.dtype if self.leaf is None else self.leaf.dtype
+        given = {name: carry.read(name, like, dtype) for name in self.reads if name in carry.shapes}
+        made = self._called(site, own, {**known, **given})
+        for name in carry.shapes.keys() & made.keys():
+            carry.put(name, made.pop(name), like)
+        return made
+
+    def _called(self, site: Site, own: Own, known: dict[str, Any]) -> dict[str, Tensor]:
         values = [self._value(name, site, own, known) for name in self.reads]
         precise = None if self.leaf is None else self.leaf.dtype
         dtype = next((value.dtype for value in values), precise)
@@ -69,7 +87,11 @@ class Run:
             values = [value.to(precise) for value in values]
         result = self.forward(*values)
         given = result if isinstance(result, tuple) else (result,)
-        replaced = {name: getattr(known.get(name), "dtype", dtype) for name in self.gives}
+        carried = () if self.carry is None else self.carry.shapes
+        replaced = {
+            name: precise or dtype if name in carried else getattr(known.get(name), "dtype", dtype)
+            for name in self.gives
+        }
         return {name: value.to(replaced[name]) for name, value in zip(self.gives, given, strict=True)}
 
     def _value(self, name: str, site: Site, own: Own, known: dict[str, Any]) -> Tensor:

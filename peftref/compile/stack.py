@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peftref.compile.checkpointing import checkpointing
 from peftref.compile.flow import Flow, token_mask
 from peftref.compile.override import Override
 from peftref.compile.own import Own
@@ -67,10 +68,12 @@ class StackTap:
         cache = given.get("past_key_values")
         self.flow.cache = getattr(cache, "self_attention_cache", cache)
         self.flow.mask = token_mask(given.get("attention_mask"))
+        self.flow.carried = {}
         try:
-            result = original(**given)
+            with checkpointing(self.entry, self.flow):
+                result = original(**given)
         finally:
-            self.flow.cache = self.flow.mask = None
+            self.flow.cache = self.flow.mask = self.flow.carried = None
         cut = lengthened and self.leaves_at_entry and not self.continued
         return _cut(result, self.added) if cut else result
 

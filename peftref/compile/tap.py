@@ -111,7 +111,7 @@ class Tap:
         part = h if port.rows is None else take(h, port.rows)
         if linear is not None and given is not None:
             known = {"x": linear.entering(self.module, given)}
-        changed = self._apply(site, [run for run in runs if "h" in run.gives], own, known, part)
+        changed = self._apply(site, [run for run in runs if "h" in run.gives or run.carry], own, known, part)
         if changed is part:
             return result
         changed = changed if port.rows is None else put(h, port.rows, changed)
@@ -123,7 +123,8 @@ class Tap:
     def _apply(self, site: Site, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
         """h after all runs: one after the other, or the sum of what each alone would add."""
         if self.combine() == "sum" and len(runs) > 1:
-            return h + sum((self._after(site, run, own, known, h) - h for run in runs), start=torch.zeros_like(h))
+            after = [self._after(site, run, own, known, h) for run in runs]
+            return h + sum((each - h for each in after if each is not h), start=torch.zeros_like(h))
         for i, run in enumerate(runs):
             if i and site.kind == "linear" and run.replaces_map:
                 h = _on_map(run, site, own, known["x"], runs[:i])
@@ -137,7 +138,7 @@ class Tap:
         if "out" in run.reads:
             total = known["res"] + h
             more["out"] = self.norms[site.name](total) if site.name in self.norms else total
-        return run(site, own, **known, h=h, **more)["h"]
+        return run(site, own, **known, h=h, **more).get("h", h)
 
 
 class Hold:
@@ -210,7 +211,7 @@ def _own_quantities(own: Own, working: list[tuple[Site, list[Run]]], combine: st
     swapped: dict[str, Tensor] = {}
     for site, runs in working:
         for run in runs:
-            if site.kind in ("norm", "sequence") and "h" not in run.gives:
+            if site.kind in ("norm", "sequence") and OWN.keys() >= set(run.gives):
                 known = {name: swapped[OWN[name]] for name in run.reads if OWN.get(name) in swapped}
                 given = run(site, own, **({} if combine == "sum" else known))
                 if combine == "sum":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from peftref.design.carry import carry_problems
 from peftref.design.learn import reached, stuck
 from peftref.design.names import known_slots, name_problems
 from peftref.design.procedures import PROCEDURES, settings_read
@@ -16,7 +17,7 @@ from peftref.lang.expr import names as read_names
 from peftref.lang.named import named
 from peftref.lang.ops import TABLE
 from peftref.lang.parse import Locate, parse
-from peftref.lang.scope import Leaf, scope_at
+from peftref.lang.scope import Carried, Leaf, scope_at
 from peftref.lang.size import Size, parse_size
 from peftref.problem import PeftrefError, Problem, in_order, nearest
 
@@ -27,10 +28,18 @@ def check_technique(technique: Technique, document: Document) -> list[Problem]:
     used: set[str] = set(technique.size_settings())
     for procedure in technique.procedures:
         used |= settings_read(procedure, technique) if procedure.name in PROCEDURES else set()
+    try:
+        carried = carried_of(technique, lambda name, axis: document.locate("carries", name, axis))
+    except PeftrefError as error:
+        problems += error.problems
+        carried = carried_of(technique, lenient=True)
+    effects: list[tuple[int, Effect]] = []
     for number, insert in enumerate(technique.insert):
         used |= {setting for leaf in insert.leaves.values() for _, setting in leaf.init.settings()}
         used |= {leaf.lr for leaf in insert.leaves.values() if isinstance(leaf.lr, str)}
-        problems += _insert(technique, insert, document, number, used)
+        problems += _insert(technique, insert, document, number, used, carried, effects)
+    if not problems:
+        problems += carry_problems(technique, effects, document)
     if not any(problem.code in ("syntax", "equation-folded", "unknown-slot") for problem in problems):
         problems += _unused_settings(technique, document, used)
     return sorted(_once(problems), key=in_order)
@@ -56,23 +65,57 @@ def leaves_of(
     leaves: dict[str, Leaf] = {}
     problems: list[Problem] = []
     for name, leaf in insert.leaves.items():
-        dims: list[Size] = []
-        for axis, size in enumerate(leaf.shape):
-            try:
-                dims.append(parse_size(size, known, locate(name, axis) if locate else None))
-            except PeftrefError as error:
-                problems += error.problems
-                dims.append(Size.symbol(f"{name}_{axis}"))
+        dims = tuple(_sizes(name, leaf.shape, known, locate, problems))
         init = leaf.init
         leaves[name] = Leaf(
-            name, tuple(dims), init.name, init.arguments, not leaf.frozen, leaf.scope, leaf.fit, init.row.whole, leaf.lr
+            name, dims, init.name, init.arguments, not leaf.frozen, leaf.scope, leaf.fit, init.row.whole, leaf.lr
         )
     if problems and not lenient:
         raise PeftrefError(problems)
     return leaves
 
 
-def _insert(technique: Technique, insert: Insert, document: Document, number: int, used: set[str]) -> Iterator[Problem]:
+def carried_of(
+    technique: Technique, locate: Callable[[str, int], Locate] | None = None, *, lenient: bool = False
+) -> dict[str, tuple[Size, ...]]:
+    """The shapes of what a technique carries from layer to layer, as the language has them; errors and options as `leaves_of`.
+
+    >>> {name: dims[0].show() for name, dims in carried_of(Technique(name="mine", title="Mine", carries={"s": [4]})).items()}
+    {'s': '4'}
+    """
+    problems: list[Problem] = []
+    known = (*SIZES, *technique.settings)
+    found = {name: tuple(_sizes(name, shape, known, locate, problems)) for name, shape in technique.carries.items()}
+    if problems and not lenient:
+        raise PeftrefError(problems)
+    return found
+
+
+def _sizes(
+    name: str,
+    shape: Iterable[str],
+    known: tuple[str, ...],
+    locate: Callable[[str, int], Locate] | None,
+    problems: list[Problem],
+) -> Iterator[Size]:
+    """The sizes of a shape; for one that is wrong its problem, and a size of its own."""
+    for axis, size in enumerate(shape):
+        try:
+            yield parse_size(size, known, locate(name, axis) if locate else None)
+        except PeftrefError as error:
+            problems += error.problems
+            yield Size.symbol(f"{name}_{axis}")
+
+
+def _insert(
+    technique: Technique,
+    insert: Insert,
+    document: Document,
+    number: int,
+    used: set[str],
+    carried: Carried,
+    found: list[tuple[int, Effect]],
+) -> Iterator[Problem]:
     path: Path = ("insert", number, "equation")
     sized = True
     try:
@@ -103,14 +146,15 @@ def _insert(technique: Technique, insert: Insert, document: Document, number: in
             yield Problem("unused-leaf", f"the leaf {name} is never read", place, hint=_unused_hint(name, read, insert))
     effects = []
     for slot in known_slots(insert):
-        effect, found = check(equation, slot, leaves, technique.settings, document.locate(*path))
-        yield from (problem for problem in found if sized or problem.code != "shape")
+        effect, wrong = check(equation, slot, leaves, technique.settings, document.locate(*path), carried)
+        yield from (problem for problem in wrong if sized or problem.code != "shape")
         if not sized:
             continue
         yield from _copies(technique, insert, leaves, slot, document, number)
         if effect is not None:
             effects.append(effect)
     if effects and len(effects) == len(known_slots(insert)):
+        found += [(number, effect) for effect in effects]
         yield from _gradients(technique, insert, effects, read, document, number)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from peftref.design.check import leaves_of
+from peftref.design.check import carried_of, leaves_of
 from peftref.design.layers import Layers
 from peftref.design.technique import Technique
 from peftref.host.architecture import slots_of
@@ -49,13 +49,14 @@ def insertions(technique: Technique) -> tuple[Insertion, ...]:
     """
     found: list[Insertion] = []
     problems: list[Problem] = []
+    carried = carried_of(technique)
     for insert in technique.insert:
         locate = plain_locate(insert.equation, technique.name)
         leaves = leaves_of(technique, insert)
         equation = named(parse(insert.equation, locate), technique.settings)
         effects: dict[str, Effect] = {}
         for slot in dict.fromkeys(base for wanted in insert.at for base in slots_of(wanted)):
-            effect, wrong = check(equation, slot, leaves, technique.settings, locate)
+            effect, wrong = check(equation, slot, leaves, technique.settings, locate, carried)
             problems += wrong
             if effect is not None:
                 effects[slot] = effect

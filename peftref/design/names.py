@@ -19,6 +19,7 @@ def name_problems(technique: Technique, document: Document) -> list[Problem]:
     found += _sizes(technique, document)
     found += _settings(technique, document)
     found += _procedures(technique, document)
+    found += _carried(technique, document)
     for number, insert in enumerate(technique.insert):
         found += _layers(technique, insert, document, number)
         for name, leaf in insert.leaves.items():
@@ -95,7 +96,21 @@ def _settings(technique: Technique, document: Document) -> Iterator[Problem]:
             yield Problem("shadowed-name", f"{name} already is {meaning}", place, hint="choose another name")
 
 
-def _clash(technique: Technique, insert: Insert, name: str, document: Document, path: Path) -> Iterator[Problem]:
+def _carried(technique: Technique, document: Document) -> Iterator[Problem]:
+    """What is carried clashes with whatever else has its name anywhere in the technique."""
+    for name in technique.carries:
+        wrong: Problem | None = None
+        for insert in technique.insert or (None,):
+            if insert is not None and name in insert.leaves:
+                place = document.key("carries", name)
+                hint = "choose another name"
+                wrong = wrong or Problem("shadowed-name", f"{name} already is a leaf", place, hint=hint)
+            wrong = wrong or next(_clash(technique, insert, name, document, ("carries", name)), None)
+        if wrong is not None:
+            yield wrong
+
+
+def _clash(technique: Technique, insert: Insert | None, name: str, document: Document, path: Path) -> Iterator[Problem]:
     if name in technique.settings:
         meaning: str | None = "a setting"
     elif name in SIZES:
@@ -103,7 +118,7 @@ def _clash(technique: Technique, insert: Insert, name: str, document: Document, 
     elif name in TABLE:
         meaning = f"an op: {TABLE[name].about}"
     else:
-        meaning = _quantity(insert, name)
+        meaning = None if insert is None else _quantity(insert, name)
     if meaning:
         yield Problem("shadowed-name", f"{name} already is {meaning}", document.key(*path), hint="choose another name")
 

@@ -20,6 +20,7 @@ _SHOWN: dict[str, str] = {
     "about": "what it does, in one line",
     "source": '{arxiv: "2106.09685", year: 2021}',
     "settings": "{r: 8, alpha: 16}",
+    "carries": "{s: [r]}",
     "insert": "[]",
     "tune": "[attention.norm, ffn.norm]",
     "budget": "r",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from peftref.design.carry import early_problem, read_early
 from peftref.design.insertion import Insertion, insertions
 from peftref.design.technique import Technique
 from peftref.host.host import Host
@@ -76,6 +77,7 @@ def placements(technique: Technique, host: Host) -> tuple[Placement, ...]:
         placed = [Placement(site, insertion, insertion.effects[site.slot]) for site in sites]
         found += [placement for placement in placed if placement.values]
         problems += [problem for placement in placed for problem in _unread(placement, host)]
+    problems += [] if problems else _early(found, host)
     if problems:
         raise PeftrefError(problems)
     if technique.insert and not found:
@@ -94,6 +96,18 @@ def _unread(placement: Placement, host: Host) -> Iterator[Problem]:
         if "E" in placement.site.lacks and "E" in dict(leaf.init_args).values():
             text = f"{placement.site.name} of {host.name} has no embedding matrix for {leaf.name} to begin from"
             yield Problem("unknown-quantity", text, hint="give the leaf another init")
+
+
+def _early(placed: list[Placement], host: Host) -> Iterator[Problem]:
+    """What is carried, and read in a stack before anything sets it there."""
+    if not any(placement.effect.carries for placement in placed):
+        return
+    order = {site.name: position for position, site in enumerate(host.sites)}
+    for stack in host.stacks:
+        inside = sorted((each for each in placed if each.site.stack == stack.name), key=lambda e: order[e.site.name])
+        steps = [(each.site.layer, number, each.effect) for number, each in enumerate(inside)]
+        for name, number in read_early(steps).items():
+            yield early_problem(name, f" at {inside[number].site.name} of {host.name}")
 
 
 def _chosen(insertion: Insertion, host: Host, technique: Technique) -> tuple[Site, ...]:

@@ -78,7 +78,7 @@ class Insert(Frozen):
         Layers(), description="which layers: all, a list (negative from the end), {first: n}, {last: n}, {every: n}"
     )
     stacks: tuple[str, ...] | None = Field(
-        None, description="which stacks of the host, all where left out", min_length=1
+        None, description="which stacks of the host, all where left out; last: the one that runs last", min_length=1
     )
     optional: bool = Field(False, description="true where a host without its slots does without it", strict=True)
     leaves: Fixed[Leaf] = Field(FrozenMap(), description="the tensors that it adds, by the names in the equation")
@@ -109,6 +109,10 @@ class Technique(Frozen):
     about: Line = Field("", description="what it does, in one line")
     source: Source | None = Field(None, description="where it was published")
     settings: Fixed[SettingField] = Field(FrozenMap(), description="numbers, texts and switches, with their defaults")
+    carries: Fixed[Shape] = Field(
+        FrozenMap(),
+        description="what equations carry from layer to layer beside the stream: its shape for each token; zeros at first",
+    )
     insert: tuple[Insert, ...] = Field((), description="the insertions")
     tune: TuneField = Field(
         "none", description="the host's own parameters that are trained: none, all, or of some slots"
@@ -126,6 +130,7 @@ class Technique(Frozen):
     def size_settings(self) -> tuple[str, ...]:
         """The settings that are sizes: of a leaf, or a number of layers; in the order of their first use."""
         used = [word for insert in self.insert for leaf in insert.leaves.values() for word in leaf.words()]
+        used += [word for shape in self.carries.values() for size in shape for word in _WORD.findall(size)]
         used += [word for insert in self.insert for word in sorted(insert.layers.settings())]
         return tuple(dict.fromkeys(word for word in used if word in self.settings))
 

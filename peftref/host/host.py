@@ -73,9 +73,11 @@ class Host:
         """The sites of some slots, in the host's order; every slot must match something.
 
         `linear` and `norm` stand for all slots of that kind, of which a host needs to have one only.
+        Among the stacks, `last` is the one that runs last, whose output is the model's.
         A slot may carry its stack in front (`decoder.attention.query`). `embedding` without a stack is the embedding of the
         input: the first stack's. Raises PeftrefError `slot-absent` for a slot that this host does not have.
         """
+        within = None if stacks is None else {self.stacks[-1].name if each == "last" else each for each in stacks}
         chosen: dict[str, Site] = {}
         problems: list[Problem] = []
         for wanted in slots:
@@ -86,7 +88,7 @@ class Host:
                 for site in self.sites
                 if site.slot in meant
                 and (stack is None or site.stack == stack)
-                and (stacks is None or site.stack in set(stacks))
+                and (within is None or site.stack in within)
             ]
             if slot == "embedding" and stack is None and found:
                 found = [site for site in found if site.stack == found[0].stack]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from peftref.host.architecture import ARCHITECTURE, Quantity
 from peftref.lang.expr import Call, Equation, Expr, Number, Statement, Target, names, substitute, walk
 from peftref.lang.ops import TABLE
 from peftref.lang.parse import Locate
-from peftref.lang.scope import Leaf, Scope, infer, scope_at
+from peftref.lang.scope import CARRIES, Carried, Leaf, Scope, infer, scope_at
 from peftref.problem import Problem, nearest
 
 GROUPS: Mapping[str, tuple[frozenset[str], ...]] = {
@@ -29,13 +30,30 @@ LENGTHENS = {"core": ("k", "v"), "sequence": ("h",)}
 class Effect:
     """What an equation does at a slot: each replaced quantity with its value over quantities, leaves, settings and sizes.
 
-    Intermediates are written out; `labels` keeps the names that the author gave to them.
+    Intermediates are written out; `labels` keeps the names that the author gave to them. carried: the names among them that stand
+    for what is carried from layer to layer, and are no quantities of the slot.
     """
 
     slot: str
     values: Mapping[str, Expr]
     scope: Scope
     labels: Mapping[Expr, str]
+    carried: frozenset[str] = frozenset()
+
+    @property
+    def sets(self) -> frozenset[str]:
+        """What it sets of what is carried."""
+        return self.carried & self.values.keys()
+
+    @property
+    def own(self) -> Mapping[str, Expr]:
+        """The replaced quantities of the slot itself."""
+        return {name: value for name, value in self.values.items() if name not in self.carried}
+
+    @property
+    def carries(self) -> frozenset[str]:
+        """What it reads or sets of what is carried."""
+        return self.sets.union(*(self.carried & names(value) for value in self.values.values()))
 
     @property
     def kind(self) -> str:
@@ -44,7 +62,12 @@ class Effect:
 
 
 def check(
-    equation: Equation, slot: str, leaves: Mapping[str, Leaf], settings: Mapping[str, object], locate: Locate
+    equation: Equation,
+    slot: str,
+    leaves: Mapping[str, Leaf],
+    settings: Mapping[str, object],
+    locate: Locate,
+    carried: Carried = MappingProxyType({}),
 ) -> tuple[Effect | None, list[Problem]]:
     """The effect of an equation at a slot, or every problem with it.
 
@@ -55,16 +78,25 @@ def check(
     >>> sorted(effect.values), problems
     (['h'], [])
     """
-    return _Check(slot, leaves, settings, locate).run(equation)
+    return _Check(slot, leaves, settings, locate, carried).run(equation)
 
 
 class _Check:
-    def __init__(self, slot: str, leaves: Mapping[str, Leaf], settings: Mapping[str, object], locate: Locate) -> None:
+    def __init__(
+        self,
+        slot: str,
+        leaves: Mapping[str, Leaf],
+        settings: Mapping[str, object],
+        locate: Locate,
+        carried: Carried,
+    ) -> None:
         self.slot = slot
         self.kind = ARCHITECTURE.slot(slot).kind
         self.quantities = {quantity.name: quantity for quantity in ARCHITECTURE.kind(self.kind).quantities}
-        self.leaves = leaves
-        self.scope = scope_at(slot, leaves, settings)
+        self.carried = frozenset(carried if self.kind in CARRIES else ())
+        for name in self.carried:
+            self.quantities[name] = Quantity(name=name, shape=(), per="token", about="carried from layer to layer")
+        self.scope = scope_at(slot, leaves, settings, carried)
         self.locate = locate
         self.problems: list[Problem] = []
         self.written: dict[str, Expr] = {}
@@ -88,7 +120,7 @@ class _Check:
         self._conflicts(equation)
         if self.problems:
             return None, self.problems
-        return Effect(self.slot, self.values, self.scope, self.labels), []
+        return Effect(self.slot, self.values, self.scope, self.labels, self.carried), []
 
     def _statement(self, statement: Statement) -> None:
         def report(code: str, text: str, expr: Expr, notes: tuple[str, ...], hint: str | None) -> None:
@@ -167,7 +199,9 @@ class _Check:
     def _conflicts(self, equation: Equation) -> None:
         primed = [target for statement in equation.statements for target in statement.targets if target.primed]
         together = {target.name for target in primed if target.name in self.quantities}
-        if together and not any(together <= group for group in GROUPS[self.kind]):
+        if together and not any(
+            together <= (group | self.carried if "h" in group else group) for group in GROUPS[self.kind]
+        ):
             choices = " or ".join(
                 "{" + ", ".join(f"{name}'" for name in sorted(group)) + "}" for group in GROUPS[self.kind]
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import Literal
 
 from peftref.host.architecture import ARCHITECTURE, SIZES
@@ -18,6 +19,9 @@ from peftref.problem import PeftrefError, nearest
 
 Role = Literal["quantity", "leaf", "setting", "size", "intermediate"]
 Sharing = Literal["site", "layer", "slot", "design"]
+
+CARRIES = ("sublayer", "norm")
+"""The kinds of slot at which what is carried beside the stream can be read and set: those that hold its vectors."""
 
 ALIASES: Mapping[str, Mapping[str, str]] = {
     "linear": {},
@@ -150,12 +154,21 @@ def _pattern(expr: Call) -> tuple[einsum.Pattern, dict[str, Size]]:
     return einsum.parse_pattern(expr.args[0].value), {name: size_of(value) for name, value in expr.options}
 
 
-def scope_at(slot: str, leaves: Mapping[str, Leaf], settings: Mapping[str, object]) -> Scope:
+Carried = Mapping[str, tuple[Size, ...]]
+"""What a technique carries from layer to layer beside the stream: the shape that each quantity has for every token, by its name."""
+
+
+def scope_at(
+    slot: str, leaves: Mapping[str, Leaf], settings: Mapping[str, object], carried: Carried = MappingProxyType({})
+) -> Scope:
     """The scope of an equation at a slot."""
     alias = {name: Size.symbol(value) for name, value in ALIASES[ARCHITECTURE.slot(slot).kind].items()}
     entries: dict[str, Entry] = {name: Entry(SCALAR, "size", about) for name, about in SIZES.items()}
     entries.update({name: Entry(SCALAR, "setting", f"the setting {name}, {value}") for name, value in settings.items()})
     entries.update(_quantities(slot))
+    for name, dims in carried.items() if ARCHITECTURE.slot(slot).kind in CARRIES else ():
+        kind = Kind(tuple(dim.substitute(alias) for dim in dims), "token")
+        entries[name] = Entry(kind, "quantity", f"{name}, which is carried from layer to layer")
     for name, leaf in leaves.items():
         entries[name] = Entry(Kind(tuple(dim.substitute(alias) for dim in leaf.dims)), "leaf", f"the leaf {name}")
     return Scope(slot, entries)

@@ -32,13 +32,17 @@ def technique_lines(technique: Technique) -> Iterator[str]:
         yield "source: " + ", ".join(part for part in parts if part)
     if technique.settings:
         yield "settings: " + ", ".join(f"{name} = {value}" for name, value in technique.settings.items())
+    if technique.carries:
+        told = ", ".join(f"{name} [{', '.join(shape)}]" for name, shape in technique.carries.items())
+        yield f"carries from layer to layer, for each token, zero at first: {told}"
     if technique.tune != "none":
         tuned = technique.tune if isinstance(technique.tune, str) else ", ".join(technique.tune)
         yield f"trains the host's own parameters: {tuned}"
     for insertion in insertions(technique):
-        layers = "" if insertion.layers.rule == "all" else f" (layers: {insertion.layers})"
+        where = [] if insertion.layers.rule == "all" else [f"layers: {insertion.layers}"]
+        where += [f"stacks: {', '.join(insertion.stacks)}"] if insertion.stacks else []
         yield ""
-        yield f"at {', '.join(insertion.at)}{layers}"
+        yield f"at {', '.join(insertion.at)}" + (f" ({'; '.join(where)})" if where else "")
         yield from (f"    {line}" for line in show(insertion.equation).splitlines())
         for name, leaf in insertion.leaves.items():
             words = [f"[{', '.join(dim.show() for dim in leaf.dims)}]", f"starts as {_init(leaf.init, leaf.init_args)}"]

@@ -99,6 +99,8 @@ def change(technique: Technique) -> float:
                 same = (leaf.init, leaf.init_args, shape) if leaf.init.startswith(("svd", "qr")) else name
                 values[name] = made.setdefault(same, value)
             for name, value in replaced(effect).items():
+                if name in effect.carried:  # the host never sees it as it is
+                    continue
                 if isinstance(value, Call) and value.op == "concat":
                     return float("inf")
                 moved = Oracle(effect.scope, values).evaluate(value) - np.asarray(values[name])

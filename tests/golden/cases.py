@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from peftref.bench.compare import compare
 from peftref.bench.machine import pick_device
 from peftref.bench.store import Store
 from peftref.compile.attach import attach, set_active
+from peftref.compile.carry import Carry
+from peftref.compile.flow import Flow
 from peftref.compile.restore import restore
 from peftref.design.given import given, rates
 from peftref.design.load import load, read, read_file
@@ -240,6 +243,35 @@ def registered_twice(folder: Path) -> object:
         return register(path)
 
 
+CARRIED = """name: beside
+title: Beside
+carries: {s: [4]}
+insert:
+  - {at: attention, leaves: {D: {shape: [4, d_model], init: {normal: 0.02}}}, equation: "s' = s + D @ h"}
+  - {at: ffn, leaves: {U: {shape: [d_model, 4], init: zeros}}, equation: "h' = h + U @ s"}
+"""
+
+
+def one_layer_alone(folder: Path) -> object:
+    model = build("gpt2")
+    attach(model, read(CARRIED))
+    return model.h[1](torch.zeros(1, 3, 32))
+
+
+def reentrant(folder: Path) -> object:
+    model = build("llama")
+    attach(model, read(CARRIED))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.gradient_checkpointing_enable({"use_reentrant": True})
+        return model.train()(**inputs(model))
+
+
+def other_tokens(folder: Path) -> object:
+    flow = Flow(carried={("mine", "s"): torch.zeros(1, 3, 4)})
+    return Carry(flow, "mine", {"s": (4,)}).read("s", torch.zeros(1, 2, 32), torch.float32)
+
+
 def occupied(folder: Path) -> object:
     (folder / "notes.txt").write_text("mine")
     return attach(build("llama"), load("lora", r=2)).save(folder)
@@ -324,6 +356,9 @@ def without_split(folder: Path) -> object:
 
 CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} | {
     "bad-budget": lambda folder: parse_budget("half", 1000),
+    "carry-length": other_tokens,
+    "carry-outside": one_layer_alone,
+    "checkpoint-reentrant": reentrant,
     "bad-label": rows("text\tlabel\na\tyes\nb\tno\nc\tperhaps\n", labels=("no", "yes")),
     "bad-rate": lambda folder: rates("1e-3,fast,-1"),
     "bad-rows": rows("text\tlabel\na\t0\nb\tc\t1\n"),

@@ -57,7 +57,28 @@ CHANGED: dict[str, tuple[str, str]] = {
 }
 """What is changed in the sound text, by code."""
 
+CARRIED = """name: beside
+title: Beside
+carries: {s: [4]}
+insert:
+  - at: ffn
+    leaves:
+      U: {shape: [d_model, 4], init: zeros}
+    equation: h' = h + U @ s
+  - at: final.norm
+    leaves:
+      D: {shape: [4, d_model], init: {normal: 0.02}}
+    equation: s' = s + D @ h
+  - at: final.norm
+    leaves:
+      V: {shape: [d_model, 4], init: zeros}
+    equation: h' = h + V @ s
+"""
+
 WHOLE: dict[str, str] = {
+    "carry-early": CARRIED,
+    "carry-unread": CARRIED.replace("[d_model, 4]", "[d_model]").replace("U @ s", "U").replace("V @ s", "V"),
+    "carry-unset": CARRIED.replace("s' = s + D @ h", "h' = h + D.T @ s"),
     "length-change": """name: longer
 title: Longer
 settings: {n: 4}

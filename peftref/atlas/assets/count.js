@@ -10,7 +10,9 @@ window.peftref = window.peftref || {};
       })));
 
   // The sites of some words of `at`; every word must match something.
-  const select = (words, stacks, host) => {
+  const select = (words, named, host) => {
+    const last = host.stacks[host.stacks.length - 1][0];
+    const stacks = named && named.map((name) => (name === "last" ? last : name));
     const chosen = new Map();
     for (const word of words) {
       const [first, ...rest] = word.split(".");

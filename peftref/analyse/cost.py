@@ -242,7 +242,7 @@ def _reaches(host: Host, sites: Iterable[Site]) -> tuple[tuple[str, int], ...]:
     for site in sites:
         stack = host.stack(site.stack)
         above = ARCHITECTURE.slot(site.slot).component in ("final", "head")
-        lowest = site.layer if site.layer is not None else (stack.n_layers if above else 0)
+        lowest = (site.layer or 0) if site.within else (stack.n_layers if above else 0)
         found[stack.name] = min(lowest, found.get(stack.name, lowest))
     for stack in host.stacks:
         if stack.name in found and stack.feeds:

@@ -148,7 +148,7 @@ class Units(Entering):
 class Windows(Entering):
     """The windows that a convolution sees: a product with them is a convolution of the same stride, padding and dilation.
 
-    module: the convolution, of one group. whole: what enters it, [batch, channels, *space]. A window is read channel by channel.
+    module: the convolution; of one in groups too, a window has every channel. whole: what enters it, [batch, channels, *space]. A window is read channel by channel.
 
     >>> conv = nn.Conv1d(1, 1, kernel_size=2, stride=2)
     >>> windows = Windows(conv, torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]))
@@ -163,7 +163,7 @@ class Windows(Entering):
     def product(self, matrix: Tensor) -> Tensor:
         """The convolution with kernels that are the rows of the matrix."""
         module: Any = self.module
-        kernels = matrix.reshape(matrix.shape[0], *module.weight.shape[1:])
+        kernels = matrix.reshape(matrix.shape[0], module.in_channels, *module.kernel_size)
         convolve: Callable[..., Tensor] = CONVOLUTIONS[kernels.dim() - 2]
         return vectors(convolve(self.whole, kernels, None, module.stride, module.padding, module.dilation))
 

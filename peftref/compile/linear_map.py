@@ -5,22 +5,24 @@ There is one row for each way in which hosts store a linear slot; nothing else k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peftref.compile.entering import Entering, Units, Windows, vectors
 from peftref.host.architecture import Form
+from peftref.problem import fail
 
 
 class LinearMap:
     """As `nn.Linear` stores it: the weight is the matrix, the input is rows, the output is vectors."""
 
-    def matrix(self, stored: Tensor) -> Tensor:
-        """The weight as [d_out, d_in]."""
+    def matrix(self, stored: Tensor, d_in: int) -> Tensor:
+        """The weight as [d_out, d_in]; d_in: how wide what enters is."""
         return stored
 
     def stored(self, matrix: Tensor, like: Tensor) -> Tensor:
@@ -44,7 +46,7 @@ class LinearMap:
 class _Transposed(LinearMap):
     """As `Conv1D` of transformers stores it."""
 
-    def matrix(self, stored: Tensor) -> Tensor:
+    def matrix(self, stored: Tensor, d_in: int) -> Tensor:
         return stored.T
 
     def stored(self, matrix: Tensor, like: Tensor) -> Tensor:
@@ -68,13 +70,26 @@ class _Table(_Transposed):
 
 
 class _Convolution(LinearMap):
-    """As `nn.Conv1d` to `nn.Conv3d` store it, in one group; a row of the matrix is a kernel, channel by channel."""
+    """As `nn.Conv1d` to `nn.Conv3d` store it; a row of the matrix is a kernel, channel by channel.
 
-    def matrix(self, stored: Tensor) -> Tensor:
-        return stored.flatten(1)
+    One in groups stores the blocks of a block-diagonal matrix on whole windows, one on the other.
+    """
+
+    def matrix(self, stored: Tensor, d_in: int) -> Tensor:
+        kernels = stored.flatten(1)
+        groups = d_in // kernels.shape[1]
+        return kernels if groups == 1 else _block_diag(kernels.chunk(groups))
 
     def stored(self, matrix: Tensor, like: Tensor) -> Tensor:
-        return matrix.reshape(like.shape)
+        width = like[0].numel()
+        groups = matrix.shape[1] // width
+        if groups == 1:
+            return matrix.reshape(like.shape)
+        blocks = [rows[:, i * width : (i + 1) * width] for i, rows in enumerate(matrix.chunk(groups))]
+        if sum(int(block.count_nonzero()) for block in blocks) != int(matrix.count_nonzero()):
+            text = f"the change mixes the {groups} groups of a convolution, which keeps a map of its own for each"
+            raise fail("mixes-groups", text, hint="leave it beside the host, or make the change block_diag")
+        return torch.cat(blocks).reshape(like.shape)
 
     def entering(self, module: nn.Module, given: Any) -> Entering:
         return Windows(module, given)
@@ -90,6 +105,11 @@ FORMS: Mapping[Form, LinearMap] = MappingProxyType(
     {"matrix": LinearMap(), "transposed": _Transposed(), "table": _Table(), "convolution": _Convolution()}
 )
 """How each form is read and written."""
+
+
+def _block_diag(blocks: Sequence[Tensor]) -> Tensor:
+    made: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]  # torch does not type it
+    return made
 
 
 def _scale(module: nn.Module) -> Any:

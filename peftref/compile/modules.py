@@ -159,7 +159,7 @@ class Modules(nn.Module):
         found = {}
         for slot in {name.rpartition(".")[0] for name in run.reads if "." in name}:
             name = site.name.removesuffix(site.slot) + slot
-            sibling = next((each for each in self.host.sites if each.name == name), None)
+            sibling = next((each for each in self.host.sites if each.name == name and each.within == site.within), None)
             if sibling is None:
                 raise fail("slot-absent", f"{self.host.name} has no {name}, which is read at {site.name}")
             found[slot] = (sibling, model.get_submodule(sibling.path))

@@ -31,7 +31,7 @@ class Own:
             return self.weight
         rows = _rows(site)
         if name == "W":
-            matrix = FORMS[site.form].matrix(self.weight)
+            matrix = FORMS[site.form].matrix(self.weight, site.sizes["d_in"])
             return matrix if rows is None else take(matrix.T, rows).T
         bias = getattr(self.module, "bias", None)
         if not isinstance(bias, Tensor):
@@ -49,7 +49,7 @@ def put_quantity(name: str, site: Site, module: Any, value: Tensor) -> None:
     rows = _rows(site) if site.kind == "linear" else None
     if name == "W":
         form = FORMS[site.form]
-        whole = value if rows is None else put(form.matrix(parameter).T, rows, value.T).T
+        whole = value if rows is None else put(form.matrix(parameter, site.sizes["d_in"]).T, rows, value.T).T
         parameter.copy_(form.stored(whole, parameter))
     else:
         parameter.copy_(value if rows is None else put(parameter, rows, value))

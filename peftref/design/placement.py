@@ -114,12 +114,15 @@ def _chosen(insertion: Insertion, host: Host, technique: Technique) -> tuple[Sit
     sites = host.select(insertion.at, insertion.stacks)
     chosen: list[Site] = []
     for stack in host.stacks:
-        layers = insertion.layers.choose(stack.n_layers, technique.settings)
-        for site in sites:
-            if site.stack == stack.name and (
-                site.layer in layers or (site.layer is None and insertion.layers.rule == "all")
-            ):
-                chosen.append(site)
+        inside = [site for site in sites if site.stack == stack.name]
+        deep = sum(site.layer is not None and not site.within for site in inside)
+        for site in inside:
+            if site.layer is None:
+                wanted = insertion.layers.rule == "all"
+            else:
+                many = stack.n_layers if site.within else deep
+                wanted = site.layer in insertion.layers.choose(many, technique.settings)
+            chosen += [site] if wanted else []
     return tuple(chosen)
 
 
@@ -130,7 +133,7 @@ def copy_name(leaf: Leaf, site: Site) -> str:
     >>> [copy_name(Leaf("A", (), scope=scope), site) for scope in ("site", "layer", "slot", "design")]
     ['decoder.3.attention.query.A', 'decoder.3.A', 'decoder.attention.query.A', 'A']
     """
-    layer = [] if site.layer is None else [str(site.layer)]
+    layer = [] if site.layer is None else [str(site.layer), *([] if site.within else [site.slot])]
     parts = {
         "site": [site.name],
         "layer": [site.stack, *layer],

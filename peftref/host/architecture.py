@@ -204,7 +204,7 @@ ARCHITECTURE = Architecture(
             name="embedding.stem",
             kind="linear",
             component="embedding",
-            about="the convolution before the one that gives the token vectors; x is a window of its input",
+            about="a convolution before what gives the token vectors, by its depth where there are several; x is a window of its input",
         ),
         Slot(
             name="embedding.patches",

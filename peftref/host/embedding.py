@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
 from peftref.host.flow import Flow
@@ -15,22 +15,28 @@ _STILL = frozenset({"_to_copy", "detach", "alias"})
 _NO_BIAS = frozenset({"b"})
 
 
-def token_vectors(flow: Flow, source: int | None, look_up: Event | None) -> Mapping[str, Draft | str]:
-    """The linear slots of an embedding: drafts, or the reasons why there are none. source: what enters the first layer."""
+def token_vectors(flow: Flow, source: int | None, look_up: Event | None) -> Mapping[str, Sequence[Draft] | str]:
+    """The linear slots of an embedding: drafts in the order in which data flows, or the reasons why there are none.
+
+    source: what enters the first layer.
+    """
     if source is None:
         nothing = "what enters the first layer could not be followed"
         return dict.fromkeys(("embedding.tokens", "embedding.stem", "embedding.patches"), nothing)
     if look_up is not None:
         made = "the token vectors are looked up"
         tokens = _table(flow, look_up, flow.graph.calls[look_up.call])
-        return {"embedding.tokens": tokens, "embedding.stem": made, "embedding.patches": made}
+        return {
+            "embedding.tokens": tokens if isinstance(tokens, str) else (tokens,),
+            "embedding.stem": made,
+            "embedding.patches": made,
+        }
     found = list(_maps(flow, source))
-    stems = [draft for draft in found[1:] if draft.form == "convolution"]
-    before = "no convolution stands before it" if not stems else f"{len(stems)} convolutions stand before it"
+    stems = [draft for draft in reversed(found[1:]) if draft.form == "convolution"]
     return {
         "embedding.tokens": "no tokens are looked up",
-        "embedding.stem": stems[0] if len(stems) == 1 else before,
-        "embedding.patches": found[0] if found else "no module of one matrix makes the token vectors",
+        "embedding.stem": stems or "no convolution stands before it",
+        "embedding.patches": found[:1] or "no module of one matrix makes the token vectors",
     }
 
 
@@ -71,10 +77,19 @@ def _maps(flow: Flow, source: int) -> Iterator[Draft]:
 
 
 def _kernels(flow: Flow, event: Event, call: Call) -> tuple[int, ...] | None:
-    """The shape of a convolution's weight where it is one matrix on windows of the input: not transposed, not in groups."""
+    """The shape of a convolution's kernels over all channels, where it is one matrix on windows of the input: not transposed.
+
+    One in groups is a block-diagonal matrix on whole windows. One that also keeps the length and the width is none: it adds
+    positions to token vectors that others make.
+    """
     params = dict(flow.graph.modules[call.path].params)
     if event.op != "convolution" or "weight" not in params or not set(params) <= {"weight", "bias"}:
         return None
     transposed, groups = event.args[6], event.args[8]
     plain = call.inputs.get(0) == event.inputs[0] and call.outputs.get(0) == event.outputs[0]
-    return params["weight"] if plain and not transposed and groups == 1 else None
+    if not plain or transposed:
+        return None
+    d_out, channels, *kernel = params["weight"]
+    if groups > 1 and d_out == channels * groups and set(event.args[3]) == {1}:
+        return None
+    return (d_out, channels * groups, *kernel)

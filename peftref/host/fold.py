@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from peftref.host.architecture import Form, Frozen
+from peftref.host.architecture import ARCHITECTURE, Form, Frozen
 from peftref.host.host import Host, Stack
 from peftref.host.site import Port, Rows, Site
 
@@ -151,9 +151,11 @@ def _fold_site(site: Site, stack: Stack) -> FoldedSite:
 def _unfold_stack(stack: FoldedStack) -> Iterator[Site]:
     """The sites of a stack: what stands before the layers, layer by layer, what stands after them."""
     numbers = [layer_numbers(entry.layers) if entry.layers else () for entry in stack.sites]
-    repeated = [position for position, layers in enumerate(numbers) if layers]
+    deep = [ARCHITECTURE.slot(entry.slot).component == "embedding" for entry in stack.sites]
+    repeated = [position for position, layers in enumerate(numbers) if layers and not deep[position]]
     first, last = (repeated[0], repeated[-1]) if repeated else (len(stack.sites), len(stack.sites))
-    yield from (_unfold_site(entry, stack, None) for entry in stack.sites[:first])
+    for entry, depths in zip(stack.sites[:first], numbers, strict=False):
+        yield from (_unfold_site(entry, stack, depth) for depth in depths or (None,))
     for layer in range(stack.n_layers):
         for position in repeated:
             if layer in numbers[position]:

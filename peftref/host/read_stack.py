@@ -29,8 +29,12 @@ def read_stack(writer: Writer, pile: Pile) -> Stack:
     sizes = [base | _sizes(layer, forward) for layer, forward in zip(pile.layers, forwards, strict=True)]
     common = _common(sizes)
     before = None if source is None else norm_before(flow, source)
-    for slot, draft in token_vectors(flow, source, found).items():
-        writer.write(slot, None, common, draft)
+    for slot, drafts in token_vectors(flow, source, found).items():
+        if isinstance(drafts, str):
+            writer.write(slot, None, common, drafts)
+            continue
+        for depth, draft in enumerate(drafts):
+            writer.write(slot, depth if len(drafts) > 1 else None, common, draft)
     writer.write("embedding", None, common, _embedding(flow, pile, source, look_up, before))
     reason = "no norm stands between the embedding and the first layer"
     writer.write("embedding.norm", None, common, writer.norm(before, reason))

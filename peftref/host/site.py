@@ -54,7 +54,7 @@ class Site:
     """One slot in one layer of one host.
 
     slot: name in the reference architecture. stack: `encoder`, `decoder`, `vision`, … layer: index in the stack, None for
-    what a stack has once. path: the module at which the site stands. sizes: every size symbol of the site as a number.
+    what a stack has once; for one of several convolutions of a stem, its depth. path: the module at which the site stands. sizes: every size symbol of the site as a number.
     read: where `x` (and `h`) are to be had. lacks: optional quantities that this host does not have (a bias, say).
     form: how the weight is stored. reads: an opaque key, equal for the sites that read one and the same input tensor (query, key
     and value of a layer).
@@ -87,6 +87,11 @@ class Site:
         """Whether its weight is a matrix of its own: no slice of a fused projection, no table, no convolution."""
         own = "h" not in self.ports or self.ports["h"].rows is None
         return own and self.form in ("matrix", "transposed")
+
+    @property
+    def within(self) -> bool:
+        """Whether it stands within the layers of its stack, and not before or after them."""
+        return self.layer is not None and ARCHITECTURE.slot(self.slot).component != "embedding"
 
     @property
     def name(self) -> str:

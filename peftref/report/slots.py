@@ -77,8 +77,10 @@ def _line(sites: Sequence[Site], stack: Stack) -> str:
     words += [f"rows {escape(rows)}"] if rows else []
     words += [STORED[site.form]] if site.form in STORED else []
     words += [f"no {', '.join(sorted(site.lacks))}"] if site.lacks else []
-    if site.layer is not None and len(sites) < stack.n_layers:
-        words.append(f"layers {_ranges([site.layer for site in sites if site.layer is not None])}")
+    if site.layer is not None and (len(sites) < stack.n_layers or not site.within):
+        words.append(
+            f"{'layers' if site.within else 'depth'} {_ranges([site.layer for site in sites if site.layer is not None])}"
+        )
     return "  ".join(words)
 
 

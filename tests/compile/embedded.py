@@ -72,6 +72,7 @@ HOSTS: dict[str, tuple[str, Callable[[], Host]]] = {
     "patches of a film": ("embedding.patches", _video),
     "frames, with a margin": ("embedding.stem", _whisper),
     "every other frame": ("embedding.patches", _whisper),
+    "frames, one convolution on the other": ("embedding.stem", _sound),
     "frames, projected": ("embedding.patches", _sound),
 }
 """By how the embedding is stored: the slot, and what makes the host with its inputs."""

@@ -32,11 +32,12 @@ def convolutions(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
     several = st.tuples(*[st.integers(1, 3)] * axes)
     kernel, stride, dilation = draw(several), draw(several), draw(several)
     padding = draw(st.tuples(*[st.integers(0, 2)] * axes))
-    channels, out = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    groups = draw(st.integers(1, 3))
+    channels, out = groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 3))
     space = [(k - 1) * d + 1 + draw(st.integers(0, 3)) for k, d in zip(kernel, dilation, strict=True)]
     kinds: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     torch.manual_seed(draw(st.integers(0, 9)))
-    return kinds[axes - 1](channels, out, kernel, stride, padding, dilation).double(), torch.randn(
+    return kinds[axes - 1](channels, out, kernel, stride, padding, dilation, groups).double(), torch.randn(
         2, channels, *space
     ).double()
 
@@ -47,7 +48,7 @@ def test_a_convolution_is_its_matrix_on_its_windows(given: tuple[nn.Module, Tens
     conv, whole = given
     form, windows = FORMS["convolution"], Windows(conv, whole)
     weight: Any = conv.weight
-    matrix = form.matrix(weight)
+    matrix = form.matrix(weight, windows.rows().shape[-1])
     result = conv(whole)
     by_rows = F.linear(windows.rows(), matrix, conv.bias)  # type: ignore[arg-type]  # a tensor
     torch.testing.assert_close(form.put(conv, by_rows, result), result)

@@ -12,7 +12,16 @@ from typing import Any
 from unittest import mock
 
 import torch
-from transformers import BertConfig, GPT2Config, PatchTSTConfig, PretrainedConfig, ResNetConfig, ViTConfig
+from transformers import (
+    AutoModel,
+    BertConfig,
+    GPT2Config,
+    ParakeetEncoderConfig,
+    PatchTSTConfig,
+    PretrainedConfig,
+    ResNetConfig,
+    ViTConfig,
+)
 
 from peftref.analyse.count import count
 from peftref.bench.budget import parse_budget
@@ -272,6 +281,17 @@ def other_tokens(folder: Path) -> object:
     return Carry(flow, "mine", {"s": (4,)}).read("s", torch.zeros(1, 2, 32), torch.float32)
 
 
+def grouped(folder: Path) -> object:
+    config = ParakeetEncoderConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48, subsampling_conv_channels=8,
+        num_mel_bins=16, subsampling_factor=4,
+    )  # fmt: skip
+    found = attach(AutoModel.from_config(config), load("lora", r=2).moved("embedding.stem"))
+    for parameter in found.parameters():
+        torch.nn.init.ones_(parameter)
+    return found.merge()
+
+
 def occupied(folder: Path) -> object:
     (folder / "notes.txt").write_text("mine")
     return attach(build("llama"), load("lora", r=2)).save(folder)
@@ -359,6 +379,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "carry-length": other_tokens,
     "carry-outside": one_layer_alone,
     "checkpoint-reentrant": reentrant,
+    "mixes-groups": grouped,
     "bad-label": rows("text\tlabel\na\tyes\nb\tno\nc\tperhaps\n", labels=("no", "yes")),
     "bad-rate": lambda folder: rates("1e-3,fast,-1"),
     "bad-rows": rows("text\tlabel\na\t0\nb\tc\t1\n"),

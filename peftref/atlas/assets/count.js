@@ -46,6 +46,9 @@ window.peftref = window.peftref || {};
     return rule === "first" ? all.slice(0, many) : all.slice(n - many);
   };
 
+  // Whether a site is one of several convolutions before the layers, which has a depth of its own.
+  const deep = (site) => site.layer !== null && site.slot.startsWith("embedding");
+
   // The sites of an insertion; none where the host lacks its slots and it may be left out.
   const standing = (insert, host) => {
     try {
@@ -69,9 +72,11 @@ window.peftref = window.peftref || {};
     for (const insert of technique.inserts) {
       const there = standing(insert, host);
       for (const [stack, n] of host.stacks) {
+        const stems = there.filter((site) => site.stack === stack && deep(site)).length;
         const layers = new Set(layersOf(insert.layers, n, settings));
+        const depths = new Set(stems ? layersOf(insert.layers, stems, settings) : []);
         for (const site of there) {
-          const chosen = site.layer === null ? insert.layers.rule === "all" : layers.has(site.layer);
+          const chosen = site.layer === null ? insert.layers.rule === "all" : (deep(site) ? depths : layers).has(site.layer);
           if (site.stack !== stack || !chosen) continue;
           const set = Object.entries(insert.slots[site.slot]).filter(([quantity]) =>
             peftref.hosts.linear.includes(site.slot) || !site.lacks.includes(quantity));
@@ -85,7 +90,7 @@ window.peftref = window.peftref || {};
   };
 
   const copyName = (name, scope, site) => {
-    const layer = site.layer === null ? [] : [site.layer];
+    const layer = site.layer === null ? [] : [site.layer, ...(deep(site) ? [site.slot] : [])];
     const front = { site: [site.name], layer: [site.stack, ...layer], slot: [site.stack, site.slot], design: [] }[scope];
     return [...front, name].join(".");
   };

@@ -160,7 +160,8 @@ def _replaces(site: Site, value: Expr, quantity: str) -> bool:
 
 def _trains(placement: Placement) -> bool:
     """Whether a gradient comes to a placement through the host; what only carries on gets it from where that is read."""
-    return bool(placement.effect.own) and any(leaf.trainable for leaf in placement.leaves)
+    effect = placement.effect
+    return bool(effect.own) and (bool(effect.carries) or any(leaf.trainable for leaf in placement.leaves))
 
 
 def _longer(technique: Technique, placed: Iterable[Placement], kind: str) -> Mapping[str, int]:

@@ -12,7 +12,7 @@ from peftref.design.inits import INITS
 from peftref.design.insertion import insertions
 from peftref.design.procedures import PROCEDURES
 from peftref.design.technique import Technique
-from peftref.lang.expr import Call, Expr, Name, Number, Text, rebuild
+from peftref.lang.expr import Call, Expr, Name, Number, Text, names, rebuild, substitute
 from peftref.lang.ops import TABLE
 from peftref.lang.scope import Leaf
 from peftref.lang.show import show
@@ -48,6 +48,7 @@ def identity(technique: Technique) -> Identity:
         for each in technique.procedures
         if not PROCEDURES[each.name].keeps
     ]
+    still = _still(technique)
     for insertion in insertions(technique):
         exact = {name: _start(leaf) for name, leaf in insertion.leaves.items()}
         near = {
@@ -65,11 +66,31 @@ def identity(technique: Technique) -> Identity:
             for quantity, value in values.items():
                 if quantity in effect.carried:  # the host is changed where it is read
                     continue
-                answers.append(_answer(quantity, value, exact, near))
+                zero = sorted(names(value) & still.keys())
+                found = _answer(quantity, substitute(value, still), exact, near)
+                if zero and found.answer == "yes":
+                    found = Identity("yes", f"{', '.join(zero)} is carried as zero, so {quantity}' = {quantity}")
+                answers.append(found)
     order = ("no", "open", "near", "yes")
     if not answers:
         return Identity("yes", "nothing is added to the host")
     return min(answers, key=lambda each: order.index(each.answer))
+
+
+def _still(technique: Technique) -> dict[str, Expr]:
+    """What is carried and stays zero before training, since every equation that sets it then gives zero."""
+    still: dict[str, Expr] = dict.fromkeys(technique.carries, Number(0))
+    while True:
+        moved = {
+            name
+            for insertion in insertions(technique)
+            for effect in insertion.effects.values()
+            for name in effect.sets & still.keys()
+            if _at(effect.values[name], {**{k: _start(v) for k, v in insertion.leaves.items()}, **still}) != Number(0)
+        }
+        if not moved:
+            return still
+        still = {name: value for name, value in still.items() if name not in moved}
 
 
 def _answer(quantity: str, value: Expr, exact: Mapping[str, Expr], near: Mapping[str, Expr]) -> Identity:

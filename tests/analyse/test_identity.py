@@ -75,6 +75,7 @@ def start(
 def change(technique: Technique) -> float:
     """How far the first values move what is replaced, at most, over all insertions and slots."""
     seed, largest = np.random.default_rng(0), 0.0
+    carried: dict[str, Array] = {}
     for insertion in insertions(technique):
         for effect in insertion.effects.values():
             values: dict[str, Array | float] = {
@@ -86,6 +87,8 @@ def change(technique: Technique) -> float:
                 if entry.role == "quantity":
                     shape = entry.kind.evaluate(numbers)
                     values[name] = seed.normal(size=(1, 3, *shape) if entry.kind.per == "token" else shape)
+            for name in effect.carried:
+                values[name] = carried.get(name, np.zeros_like(values[name]))
             if effect.kind == "linear":
                 values["h"] = np.asarray(values["x"]) @ np.asarray(values["W"]).T + values["b"]
             for name in {name for value in effect.values.values() for name in names(value) if "." in name}:
@@ -100,6 +103,7 @@ def change(technique: Technique) -> float:
                 values[name] = made.setdefault(same, value)
             for name, value in replaced(effect).items():
                 if name in effect.carried:  # the host never sees it as it is
+                    carried[name] = Oracle(effect.scope, values).evaluate(value)
                     continue
                 if isinstance(value, Call) and value.op == "concat":
                     return float("inf")

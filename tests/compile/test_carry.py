@@ -162,6 +162,30 @@ def test_no_gradient_passes_through_the_host(family: str) -> None:
     assert all(each.grad is None for name, each in model.named_parameters() if "peftref" not in name)
 
 
+def test_what_is_given_back_to_the_stream_halfway_is_read_by_the_layers_above() -> None:
+    """Disentangled transfer learning on four layers, by hand: each layer reads the stream that the ones below have changed."""
+    model = build("vit", num_hidden_layers=4)
+    found = attach(model, load("dtl", beta=3))
+    kept, needs = streams(model, found)
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.normal_(std=0.3)
+    model(**inputs(model))
+    s = torch.zeros(())
+    for number, x in enumerate(kept[:4]):
+        a, b = (found.module.leaf(f"encoder.{number}.layer.{name}") for name in "AB")
+        s = s + x @ a.T @ b.T
+        with torch.no_grad():
+            found.disable()
+            alone = list(model.get_submodule(found.modules.host.stacks[-1].layers_path).children())[number](x)
+            found.enable()
+        given = alone if isinstance(alone, Tensor) else alone[0]
+        expected = given + s * torch.sigmoid(3 * s) if number >= 2 else given
+        torch.testing.assert_close(kept[number + 1], expected, rtol=1e-4, atol=1e-5)
+    assert needs[:4] == [False, False, True, True]
+    assert cost("dtl", "vit-base").reaches == (("encoder", 6),)
+
+
 def test_the_cost_says_so() -> None:
     found = cost("lst", "llama-3.1-8b")
     assert found.stops_early

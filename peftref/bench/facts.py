@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,10 @@ from peftref.compile.attach import attach
 from peftref.design.catalog import technique_files
 from peftref.design.load import load
 from peftref.design.technique import Technique
-from peftref.exchange.peft.form import LIBRARY, config
+from peftref.exchange.peft.form import LIBRARY
 from peftref.exchange.peft.parity import Parity, beside, parity
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
-from peftref.host.resolve import resolve
 from peftref.problem import PeftrefError
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "catalog.md"
@@ -50,7 +49,8 @@ def facts(peers: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
 
 def _facts(technique: Technique, row: Row, file: Path, measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     peer = technique.peers.get(LIBRARY)
-    near = _parity(technique) if peer is not None and peer.keys and _on_modules(technique) else None
+    beside_peft = None if peer is None else _parity(technique)
+    near, host = beside_peft or (None, None)
     lines = [
         line for line in file.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")
     ]
@@ -64,42 +64,53 @@ def _facts(technique: Technique, row: Row, file: Path, measured: Sequence[Mappin
         "output": None if near is None else near.output,
         "gradient": None if near is None else near.gradient,
         "merged": None if near is None else near.merged,
-        "exchange": None if near is None else _exchange(technique),
+        "exchange": None if host is None else _exchange(technique, host),
         "step": {each["host"]: each["ratio_to_peft"] for each in measured},
         "saved": {each["host"]: each["saved_ratio"] for each in measured},
         "frozen": {each["host"]: each["ratio_to_frozen_host"] for each in measured},
     }
 
 
-def _host() -> Any:
+def _encoder() -> Any:
     from transformers import BertConfig, BertModel
 
-    torch.manual_seed(0)
     config = BertConfig(
         hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4, vocab_size=500
     )
-    return BertModel(config).eval()
+    return BertModel(config)
+
+
+def _decoder() -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4, vocab_size=500
+    )
+    return LlamaForCausalLM(config)
+
+
+def _made(make: Callable[[], Any]) -> Any:
+    torch.manual_seed(0)
+    return make().eval()
 
 
 def _batch() -> dict[str, torch.Tensor]:
     return {"input_ids": torch.arange(3, 27).view(2, 12)}
 
 
-def _on_modules(technique: Technique) -> bool:
-    """Whether peft puts it on modules of the host, and not in front of its input."""
-    return "target_modules" in config(technique, resolve(_host()))
+def _parity(technique: Technique) -> tuple[Parity, Callable[[], Any]] | None:
+    """How near peft is, on the first host on which it has the technique; None where it keeps it in another form."""
+    for make in (_encoder, _decoder):
+        try:
+            return parity(beside(_made(make), technique), _batch()), make
+        except (PeftrefError, ValueError):
+            continue
+    return None
 
 
-def _parity(technique: Technique) -> Parity | None:
-    try:
-        return parity(beside(_host(), technique), _batch())
-    except (PeftrefError, ValueError):  # peft keeps it in another form
-        return None
-
-
-def _exchange(technique: Technique) -> str:
+def _exchange(technique: Technique, make: Callable[[], Any]) -> str:
     """both ways, or how far a module gets: here to peft and back again, with the same outputs."""
-    model, batch = _host(), _batch()
+    model, batch = _made(make), _batch()
     attached = attach(model, technique)
     with torch.no_grad():
         for parameter in attached.parameters():
@@ -112,10 +123,12 @@ def _exchange(technique: Technique) -> str:
         except PeftrefError as error:
             return f"import only ({error.problems[0].code})"
         attached.detach()
-        read_peft(place, model)
+        back = read_peft(place, model).technique.name
     with torch.no_grad():
         apart = (model(**batch)[0] - out).abs().max() / out.abs().max()
-    return "both ways" if float(apart) < 1e-4 else f"differs by {float(apart):.1e}"
+    if float(apart) >= 1e-4:
+        return f"differs by {float(apart):.1e}"
+    return "both ways" if back == technique.name else f"both ways, kept as {back}"
 
 
 def _explained(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float, Explanation]]:

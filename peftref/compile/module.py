@@ -88,6 +88,7 @@ class Inserted(nn.Module):
             run = self._run(placement, source, made.load(source), projections, flow)
             if one is not None:
                 run.alone = self._run(placement, one, made.load(one), projections, flow)
+            run.stays = placement.insertion.stays
             self.runs.setdefault(placement.site.name, []).append(run)
 
     def _run(

@@ -14,6 +14,7 @@ from peftref.compile.flow import Flow
 from peftref.compile.merging import Merging
 from peftref.compile.module import Inserted
 from peftref.compile.order import refuse_order
+from peftref.compile.positions import PositionTap, counted_rows
 from peftref.compile.procedures import refuse_waiting
 from peftref.compile.run import Run
 from peftref.compile.stack import StackTap
@@ -84,6 +85,9 @@ class Modules(nn.Module):
         if site.kind == "core":
             if f"core {site.name}" not in self.taps:
                 self.taps[f"core {site.name}"] = CoreTap(model.get_submodule(site.path), site, self.runs)
+            if placement.insertion.counted and f"positions {site.stack}" not in self.taps:
+                stack = self.host.stack(site.stack)
+                self.taps[f"positions {site.stack}"] = PositionTap(model, stack, lambda: self._counted(stack.name))
         elif site.kind == "sequence" and "h" in placement.values:
             stack = self.host.stack(site.stack)
             reader = self.host.stack(stack.feeds) if stack.feeds else None
@@ -154,6 +158,14 @@ class Modules(nn.Module):
                     text = f"{owner[parameter]} and {name} both hold values for {parameter}"
                     raise fail("tuned-twice", text, hint="make one of them active at a time")
                 owner[parameter] = name
+
+    def _counted(self, stack: str) -> int:
+        """After how many rows in front of the keys the tokens of a stack are counted."""
+        acting = [self.inserted()[name] for name in self.active if self.enabled and name not in self.merged]
+        return sum(
+            max((counted_rows(each, one.technique) for each in one.placed if each.site.stack == stack), default=0)
+            for one in acting
+        )
 
     def _siblings(self, model: nn.Module, site: Site, run: Run) -> dict[str, tuple[Site, nn.Module]]:
         found = {}

@@ -17,8 +17,9 @@ from peftref.host.site import Site
 class Run:
     """The module of a technique at a site, called with the quantities that it reads.
 
-    carry: what it reads and sets that is carried from layer to layer. siblings: the sites of the same layer whose own quantities it reads, with their modules, by slot. alone: the run to take in
-    its place where nothing else acts at the site, and numbers are precise enough to add a small change to a weight.
+    carry: what it reads and sets that is carried from layer to layer. siblings: the sites of the same layer whose own quantities it
+    reads, with their modules, by slot. alone: the run to take in its place where nothing else acts at the site, and numbers are
+    precise enough to add a small change to a weight. stays: whether what it puts in front of a sequence is still there for the heads.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Run:
         self.leaf = leaf
         self.alone = alone
         self.carry = carry
+        self.stays = False
         self.siblings: dict[str, tuple[Site, nn.Module]] = {}
 
     def best(self, module: nn.Module) -> Run:

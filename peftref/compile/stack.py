@@ -1,6 +1,7 @@
 """The tap at a stack: what its running call is told to the modules, and vectors put in front of its sequence and taken off again.
 
-The added vectors live inside the stack only: heads, poolers, labels and losses see the sequence that the user gave. A stack that
+The added vectors live inside the stack only, unless the technique says that they stay: heads, poolers, labels and losses see the
+sequence that the user gave. A stack that
 another one reads by cross attention keeps them, with the mask made longer there. Positions: the added vectors come first, so the
 user's tokens are counted after them, as in the paper (and in peft). With a cache, they enter it with the first call.
 """
@@ -32,7 +33,7 @@ class StackTap:
         self.entry = model.get_submodule(stack.entry)
         self.names = tuple(inspect.signature(self.entry.forward).parameters)
         self.site: Site | None = None
-        self.added = 0
+        self.added = self.leaving = 0
         self.overrides = [Override(self.entry, self._enter)]
 
     def lengthen(
@@ -62,7 +63,7 @@ class StackTap:
         runs = self.active(self.site) if self.site is not None else []
         lengthened = bool(runs) and "inputs_embeds" in self.names
         if not lengthened and not runs:
-            self.added = 0
+            self.added = self.leaving = 0
         if lengthened:
             given = self._prompted(given, runs)
         cache = given.get("past_key_values")
@@ -75,7 +76,7 @@ class StackTap:
         finally:
             self.flow.cache = self.flow.mask = self.flow.carried = None
         cut = lengthened and self.leaves_at_entry and not self.continued
-        return _cut(result, self.added) if cut else result
+        return _cut(result, self.leaving) if cut else result
 
     def _prompted(self, given: dict[str, Any], runs: list[Run]) -> dict[str, Any]:
         cache = given.get("past_key_values")
@@ -99,6 +100,7 @@ class StackTap:
         for run in runs:
             after = run(self.site, Own(self.embedding), h=after)["h"]
         self.added = after.shape[1] - before.shape[1]
+        self.leaving = 0 if any(run.stays for run in runs) else self.added
         return after
 
     def _leave(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -106,7 +108,7 @@ class StackTap:
         first = result if isinstance(result, Tensor) else result[0]
         cached = kwargs.get("past_key_values")
         grown = cached is not None and cached.get_seq_length() > first.shape[1]
-        return _cut(result, self.added) if self.added and not grown else result
+        return _cut(result, self.leaving) if self.leaving and not grown else result
 
     def _read(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         mask, states = kwargs.get("encoder_attention_mask"), kwargs.get("encoder_hidden_states")

@@ -34,7 +34,7 @@ def canonical_yaml(data: Mapping[str, Any], schema: str) -> str:
 
 def _insert(data: Mapping[str, Any]) -> list[str]:
     """An insertion as the lines of a list item."""
-    lines = [f"{name}: {flow(data[name])}" for name in ("at", "layers", "stacks", "optional") if name in data]
+    lines = [f"{name}: {flow(value)}" for name, value in data.items() if name not in ("leaves", "equation")]
     if data.get("leaves"):
         lines.append("leaves:")
         lines += [f"  {write(name)}: {flow(leaf)}" for name, leaf in data["leaves"].items()]

@@ -36,6 +36,7 @@ def check_technique(technique: Technique, document: Document) -> list[Problem]:
     effects: list[tuple[int, Effect]] = []
     for number, insert in enumerate(technique.insert):
         used |= {setting for leaf in insert.leaves.values() for _, setting in leaf.init.settings()}
+        used |= {said for said in (insert.counted, insert.stays) if isinstance(said, str)}
         used |= {leaf.lr for leaf in insert.leaves.values() if isinstance(leaf.lr, str)}
         problems += _insert(technique, insert, document, number, used, carried, effects)
     if not problems:

@@ -32,6 +32,8 @@ class Insertion:
     equation: Equation
     effects: Mapping[str, Effect]
     optional: bool = False
+    counted: bool = False
+    stays: bool = False
 
     @property
     def scope(self) -> Scope:
@@ -60,7 +62,15 @@ def insertions(technique: Technique) -> tuple[Insertion, ...]:
             problems += wrong
             if effect is not None:
                 effects[slot] = effect
-        found.append(Insertion(insert.at, insert.layers, insert.stacks, leaves, equation, effects, insert.optional))
+        said = [_said(value, technique) for value in (insert.counted, insert.stays)]
+        found.append(
+            Insertion(insert.at, insert.layers, insert.stacks, leaves, equation, effects, insert.optional, *said)
+        )
     if problems:
         raise PeftrefError(problems)
     return tuple(found)
+
+
+def _said(value: bool | str, technique: Technique) -> bool:
+    """What is true or false, or the setting that says it."""
+    return bool(technique.settings.get(value)) if isinstance(value, str) else value

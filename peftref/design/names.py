@@ -22,6 +22,7 @@ def name_problems(technique: Technique, document: Document) -> list[Problem]:
     found += _carried(technique, document)
     for number, insert in enumerate(technique.insert):
         found += _layers(technique, insert, document, number)
+        found += _said(technique, insert, document, number)
         for name, leaf in insert.leaves.items():
             path: Path = ("insert", number, "leaves", name)
             found += _clash(technique, insert, name, document, path)
@@ -135,6 +136,17 @@ def _layers(technique: Technique, insert: Insert, document: Document, number: in
     for name in insert.layers.settings():
         if name not in technique.settings:
             yield _unknown(technique, name, document, ("insert", number, "layers", insert.layers.rule))
+
+
+def _said(technique: Technique, insert: Insert, document: Document, number: int) -> Iterator[Problem]:
+    """What is true or false, or a setting that is."""
+    for field in ("counted", "stays"):
+        name, path = getattr(insert, field), ("insert", number, field)
+        if isinstance(name, str) and name not in technique.settings:
+            yield _unknown(technique, name, document, path)
+        elif isinstance(name, str) and not isinstance(technique.settings[name], bool):
+            text = f"{field} is true or false, and the setting {name} is not"
+            yield Problem("bad-value", text, document.place(*path))
 
 
 def _init(technique: Technique, leaf: Leaf, document: Document, path: Path) -> Iterator[Problem]:

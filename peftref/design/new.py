@@ -31,6 +31,8 @@ _SHOWN: dict[str, str] = {
     "layers": "{last: 2}",
     "stacks": "[decoder]",
     "optional": "true",
+    "counted": "true",
+    "stays": "true",
     "leaves": "{A: {shape: [r, d_in], init: zeros}}",
 }
 """What a field that is left out could look like; written as a comment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from peftref.design.fields import Line, SettingField, Slots
+from peftref.design.fields import Line, SettingField, Slots, TechniqueName
 from peftref.design.frozen_map import Fixed, FrozenMap, Identifier
 from peftref.host.architecture import Frozen
 
@@ -43,7 +43,40 @@ class Peer(Frozen):
     layouts: Fixed[Line] = Field(
         FrozenMap(),
         description="how a leaf lies in its tensor, axis by axis, where otherwise: the number of an axis of the leaf, "
-        "`layer` for one over the layers, `0/2` for the first of two; `0 0` is a diagonal",
+        "`layer` for one over the layers, `0/2` for the first of two, `kept+0` for axis 0 behind as many others as a setting says, "
+        "`0+tokens` in front of them; `0 0` is a diagonal",
+    )
+    live: Fixed[Line] = Field(
+        FrozenMap(),
+        description="what its running model calls the leaves, where a saved module has other tensors: LEAF: NAME",
+    )
+    folds: TechniqueName | None = Field(
+        None,
+        description="the technique that its saved modules are, where they keep what the equation makes of the leaves, and not these",
+    )
+    stack: Line | None = Field(None, description="the stack in which it stands, where a host has several")
+    sizes: Fixed[Line] = Field(FrozenMap(), description="its fields that are sizes of the host: THEIRS: SIZE")
+    several: Fixed[SettingField] = Field(
+        FrozenMap(), description="its fields that have this value on a host of several stacks, and 1 on others"
+    )
+    spare: Identifier | None = Field(
+        None, description="its field that says how many times over its tensors are kept, of which the first is read"
+    )
+    sums: Fixed[tuple[Identifier, ...]] = Field(
+        FrozenMap(), description="its fields that are sums of settings of ours: THEIRS: [OURS, ...]"
+    )
+    lists: Fixed[Identifier] = Field(
+        FrozenMap(), description="its fields that are lists as long as a setting of ours says: THEIRS: OURS"
+    )
+    apart: Fixed[Line] = Field(
+        FrozenMap(),
+        description="model types, or `several` for hosts of several stacks, on which it computes something else, with what: MODEL_TYPE: WHAT",
+    )
+    tasks: tuple[Line, ...] = Field(
+        (), description="its types of task for which a model with it can be called; all where left out"
+    )
+    without: tuple[Line, ...] = Field(
+        (), description="quantities that it counts twice, so that the host must lack them: attention.output.b"
     )
     harmless: Fixed[tuple[SettingField, ...]] = Field(
         FrozenMap(),

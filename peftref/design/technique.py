@@ -31,6 +31,7 @@ _TOLD = ("title", "about", "source", "peers", "note")
 """Fields that change nothing of what a technique computes."""
 
 Factor = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] | Identifier
+Said = Annotated[bool, Field(strict=True)] | Identifier
 LeafScope = Literal["site", "layer", "slot", "design"]
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -81,6 +82,16 @@ class Insert(Frozen):
         None, description="which stacks of the host, all where left out; last: the one that runs last", min_length=1
     )
     optional: bool = Field(False, description="true where a host without its slots does without it", strict=True)
+    counted: Said = Field(
+        False,
+        description="true, or the setting that says it, where tokens are counted after what it puts in front of the keys, "
+        "as a cache of the past has it",
+    )
+    stays: Said = Field(
+        False,
+        description="true, or the setting that says it, where what it puts in front of the sequence is still there when the heads "
+        "and poolers of the host read it",
+    )
     leaves: Fixed[Leaf] = Field(FrozenMap(), description="the tensors that it adds, by the names in the equation")
     equation: Equation = Field(description="statements; a primed name on the left is the quantity that is replaced")
 

@@ -26,7 +26,7 @@ NAMES = [
     for technique in techniques()
     if exchange.LIBRARY in technique.peers
     and technique.peers[exchange.LIBRARY].keys
-    and "target_modules" in exchange.config(technique, resolve("bert-base"))
+    and not exchange.in_front(technique, resolve("bert-base"))
 ]
 
 SINGLE = {"psoft": 1e-5, "waveft": 1e-5, "osf": 1e-5, "deft": 1e-5, "c3a": 1e-5, "fourierft": 1e-5, "para": 1e-5}
@@ -120,62 +120,10 @@ def test_the_host_at_the_start(name: str) -> None:
         torch.testing.assert_close(base(**batch)[0], before, rtol=1e-4, atol=tolerance)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-@pytest.mark.parametrize("name", ["prompt", "prefix"])
-def test_what_is_put_in_front(family: str, name: str) -> None:
-    base = build(family, "CausalLM").double()
-    technique = small(load(name))
-    fields = exchange.config(technique, resolve(base))
-    kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(fields.pop("peft_type"))]
-    theirs = get_peft_model(copy.deepcopy(base), kind(task_type="CAUSAL_LM", **fields), autocast_adapter_dtype=False)
-    theirs = theirs.double().eval()
-    ours = attach(base, technique)
-    prompt = theirs.prompt_encoder["default"].embedding.weight
-    stack = ours.module.host.stacks[0]
-    with torch.no_grad():
-        for copied in ours.module.copies:
-            leaf = ours.module.leaf(copied.name)
-            if copied.sites[0].layer is None:
-                prompt.copy_(leaf)
-                continue
-            rows = prompt.view(prompt.shape[0], stack.n_layers, 2, *leaf.shape[1:])
-            rows[:, copied.sites[0].layer, int(copied.leaf.name == "Pv")] = leaf
-    batch = inputs(base)
-    assert sum(each.numel() for each in ours.parameters()) == prompt.numel()
-    if name == "prefix":  # peft counts the positions of the tokens after those of the prefix
-        batch["position_ids"] = torch.arange(batch["input_ids"].shape[1]).expand(2, -1) + prompt.shape[0]
-    here = base(**batch).logits
-    there = theirs(**{key: value for key, value in batch.items() if key != "position_ids"}).logits
-    torch.testing.assert_close(here, there[:, -here.shape[1] :], rtol=1e-9, atol=1e-9)
-
-
 def single_type(base: Any, kind: str, **fields: Any) -> Any:
     """Peft's own module of a type on a copy of a host, in double precision."""
     made = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)](**fields)
     return get_peft_model(copy.deepcopy(base), made, autocast_adapter_dtype=False).double().eval()
-
-
-def test_rows_that_the_upper_layers_attend_to() -> None:
-    base = build("llama", "CausalLM").double()
-    theirs = single_type(base, "ADAPTION_PROMPT", adapter_len=3, adapter_layers=1, task_type="CAUSAL_LM")
-    ours = attach(base, load("adaption_prompt", tokens=3, n=1))
-    (copied_p, copied_g) = sorted(ours.module.copies, key=lambda one: one.leaf.name)
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for name, value in theirs.named_parameters():
-            if "adaption_prompt" in name:
-                value.normal_(std=0.5)
-                ours.module.leaf(copied_p.name).copy_(value[0])
-            elif "adaption_gate" in name:
-                value.fill_(0.7)
-                ours.module.leaf(copied_g.name).fill_(0.7)
-    batch = inputs(base)
-    torch.testing.assert_close(
-        base(**batch).logits, theirs(**batch).logits, rtol=1e-6, atol=1e-6
-    )  # its softmax is single
-    assert sum(each.numel() for each in ours.parameters()) == sum(
-        each.numel() for each in theirs.parameters() if each.requires_grad
-    )
 
 
 def test_rows_of_the_embedding_matrix() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,26 +13,15 @@ from peftref.compile.functions import gram_schmidt
 from peftref.design.peer import Peer
 from peftref.design.placement import Copy, Placement, copies, placements
 from peftref.design.technique import Technique
-from peftref.exchange.adapters.layout import Layout
 from peftref.exchange.adapters.library import LIBRARY, Type, holder, layer_number, library, slot_names, standing
 from peftref.exchange.adapters.orthogonal import parametrised
+from peftref.exchange.layout import Layout, Place, numbered, packed
 from peftref.host.architecture import slots_of
 from peftref.host.host import Host
 from peftref.host.site import Site
 from peftref.problem import PeftrefError, Problem, fail
 
 UNION, GATE = "union", "gate/"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a copy of a leaf lies: the tensor's key within the backbone, the layout in it, and its layer of how many."""
-
-    key: str
-    layout: Layout
-    layer: int
-    layers: int
-    orthonormal: bool
 
 
 def peer_of(technique: Technique) -> Peer:
@@ -163,29 +151,16 @@ def groups(kind: Type, technique: Technique, part: Peer) -> frozenset[str]:
 def places(technique: Technique, host: Host, name: str) -> dict[str, Place]:
     """Where the copies of a technique's leaves lie, by the names of the copies; name: the module's own in adapters."""
     made = copies(technique, placements(technique, host))
-    found: dict[str, tuple[str, Layout, Copy, bool]] = {}
+    found: dict[str, tuple[Place, int | None]] = {}
     for part, kind in parts_of(technique):
         for copy in made:
             if copy.leaf.name in part.keys:
                 text = part.layouts.get(copy.leaf.name)
-                layout = Layout.parse(text) if text else Layout.same(len(copy.shape))
-                found[copy.name] = (
-                    _key(part, kind, host, copy, name),
-                    layout,
-                    copy,
-                    copy.leaf.name in part.orthonormal,
-                )
-    layers: dict[str, set[int]] = {}
-    for key, _, copy, _ in found.values():
-        layers.setdefault(key, set()).update(site.layer for site in copy.sites if site.layer is not None)
-    result = {}
-    for own, (key, layout, copy, orthonormal) in found.items():
-        layer, order = copy.sites[0].layer, sorted(layers[key])
-        if layer is not None and layout.layered:
-            result[own] = Place(key, layout, order.index(layer), len(order), orthonormal)
-        else:
-            result[own] = Place(key, layout, 0, 1, orthonormal)
-    return result
+                lies = Layout.parse(text) if text else Layout.same(len(copy.shape))
+                columns = copy.leaf.name in part.orthonormal
+                place = Place(_key(part, kind, host, copy, name), lies, copy.shape, orthonormal=columns)
+                found[copy.name] = (place, copy.sites[0].layer)
+    return numbered(found)
 
 
 def _key(part: Peer, kind: Type, host: Host, copy: Copy, name: str) -> str:
@@ -199,23 +174,11 @@ def _key(part: Peer, kind: Type, host: Host, copy: Copy, name: str) -> str:
 
 
 @torch.no_grad()
-def joined(lies: Mapping[str, Place], leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors in which leaves lie, zero where there is none. lies, leaves: by the names of the copies."""
-    tensors: dict[str, Tensor] = {}
-    for own, place in lies.items():
-        leaf = leaves[own].detach()
-        shape = place.layout.shape(tuple(leaf.shape), place.layers)
-        whole = tensors.setdefault(place.key, torch.zeros(shape, dtype=leaf.dtype))
-        place.layout.take(whole, tuple(leaf.shape), place.layer, place.layers).copy_(leaf)
-    return tensors
-
-
-@torch.no_grad()
 def state(technique: Technique, host: Host, leaves: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """The tensors of a module by the names that adapters has for them. leaves: by the names of their copies."""
     lies = places(technique, host, name)
     columns = {own: gram_schmidt(leaves[own]) for own, place in lies.items() if place.orthonormal}
-    tensors = joined(lies, {**leaves, **columns})
+    tensors = packed(lies, {**leaves, **columns})
     for own in columns:
         key = lies[own].key
         tensors |= parametrised(key, tensors.pop(key))

@@ -14,12 +14,13 @@ from peftref.compile.attached import Attached
 from peftref.design.insertion import insertions
 from peftref.design.load import techniques
 from peftref.design.peer import Peer
-from peftref.design.placement import copies, placements
+from peftref.design.placement import placements
 from peftref.design.technique import Insert, Technique
-from peftref.exchange.adapters.form import UNION, groups, joined, otherwise, parts_of, places
+from peftref.exchange.adapters.form import UNION, groups, otherwise, parts_of, places
 from peftref.exchange.adapters.library import LIBRARY, Type, holder, library, standing
 from peftref.exchange.adapters.orthogonal import plain
 from peftref.exchange.checkpoint import CONFIG, Checkpoint, read_checkpoint
+from peftref.exchange.layout import packed, wanted
 from peftref.exchange.stands import moved
 from peftref.host.architecture import slots_of
 from peftref.host.host import Host
@@ -188,27 +189,23 @@ def _has(kind: Type, host: Host, site: Site, tensors: Mapping[str, Tensor], name
 
 def _leaves(technique: Technique, host: Host, tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """The tensors as leaves, by the names of their copies; all that is missing, left over or misshapen is told."""
-    shapes = {copy.name: copy.shape for copy in copies(technique, placements(technique, host))}
     lies = places(technique, host, name)
-    wanted = {place.key: place.layout.shape(shapes[own], place.layers) for own, place in lies.items()}
+    shapes = wanted(lies.values())
     problems = [
-        Problem("peer-differs", f"the checkpoint has no {key}") for key in sorted(wanted.keys() - tensors.keys())
+        Problem("peer-differs", f"the checkpoint has no {key}") for key in sorted(shapes.keys() - tensors.keys())
     ]
     problems += [
         Problem("peer-differs", f"nothing here is the checkpoint's {key}")
-        for key in sorted(tensors.keys() - wanted.keys())
+        for key in sorted(tensors.keys() - shapes.keys())
     ]
-    for key in sorted(wanted.keys() & tensors.keys()):
-        if tuple(tensors[key].shape) != wanted[key]:
-            text = f"{key} is {list(tensors[key].shape)} in the checkpoint, and {list(wanted[key])} on this host"
+    for key in sorted(shapes.keys() & tensors.keys()):
+        if tuple(tensors[key].shape) != shapes[key]:
+            text = f"{key} is {list(tensors[key].shape)} in the checkpoint, and {list(shapes[key])} on this host"
             problems.append(Problem("peer-differs", text))
     if problems:
         raise PeftrefError(problems)
-    leaves = {
-        own: place.layout.take(tensors[place.key].contiguous(), shapes[own], place.layer, place.layers)
-        for own, place in lies.items()
-    }
-    lost = [key for key, whole in joined(lies, leaves).items() if not torch.equal(whole, tensors[key])]
+    leaves = {own: place.take(tensors[place.key].contiguous()) for own, place in lies.items()}
+    lost = [key for key, whole in packed(lies, leaves).items() if not torch.equal(whole, tensors[key])]
     if lost:
         text = "{} of the checkpoint has numbers where " + technique.name + " has none"
         raise PeftrefError([Problem("peer-differs", text.format(key)) for key in sorted(lost)])

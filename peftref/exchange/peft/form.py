@@ -10,6 +10,10 @@ from torch import Tensor
 
 from peftref.design.placement import Copy, copies, placements
 from peftref.design.technique import Peer, Technique
+from peftref.exchange.fold import folded, kept_as
+from peftref.exchange.layout import packed
+from peftref.exchange.peft.standing import LIBRARY as LIBRARY
+from peftref.exchange.peft.standing import host_fields, misplaced, on_model, places, unlike
 from peftref.host.architecture import slots_of
 from peftref.host.host import Host
 from peftref.host.site import Site
@@ -18,7 +22,6 @@ from peftref.problem import PeftrefError, Problem, fail
 if TYPE_CHECKING:
     from peft import PeftModel
 
-LIBRARY = "peft"
 PREFIX = "base_model.model."
 
 
@@ -34,7 +37,9 @@ def peer_of(technique: Technique) -> Peer:
 def config(technique: Technique, host: Host) -> dict[str, Any]:
     """The fields of peft's config for a technique on a host, its type among them; modules are named by their whole paths.
 
-    Raises PeftrefError `no-peer`, and `peer-slice` where a slot is a part of a fused projection, which peft cannot target.
+    Raises PeftrefError `no-peer`; `peer-slice` where a slot is a part of a fused projection, which peft cannot target; `peer-field`
+    for a setting that peft cannot have; `peer-targets` for a stack in which it does not stand; `peer-differs` on a host on which
+    it computes something else.
 
     >>> from peftref.design.load import load
     >>> from peftref.host.resolve import resolve
@@ -48,14 +53,20 @@ def config(technique: Technique, host: Host) -> dict[str, Any]:
     if fused:
         text = f"{fused[0]} is a part of a fused projection, and {LIBRARY} takes whole modules only"
         raise PeftrefError([Problem("peer-slice", text, hint="choose slots that are modules of their own")])
-    words = () if any(_whole(each.site) for each in placed) else (word for one in technique.insert for word in one.at)
+    words = () if any(on_model(each.site) for each in placed) else (word for one in technique.insert for word in one.at)
     targets = peer.targets or ({"target_modules": every} if (every := tuple(words)) else {})
     modules = {
         field: list(dict.fromkeys(each.site.path for each in placed if each.site.slot in _slots(slots)))
         for field, slots in targets.items()
     }
+    problems = [*unlike(technique, peer), *misplaced(technique, host, peer)]
+    if problems:
+        raise PeftrefError(problems)
     settings = {theirs: technique.settings[ours] for ours, theirs in peer.settings.items()}
-    return {"peft_type": peer.type, **settings, **dict(peer.fixed), **modules}
+    sums = {theirs: sum(int(technique.settings[each]) for each in ours) for theirs, ours in peer.sums.items()}
+    lists = {theirs: [0] * int(technique.settings[ours]) for theirs, ours in peer.lists.items()}
+    told = settings | sums | lists | host_fields(technique, host, peer)
+    return {"peft_type": peer.type, **told, **dict(peer.fixed), **modules}
 
 
 def state(technique: Technique, host: Host, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,19 +75,25 @@ def state(technique: Technique, host: Host, leaves: Mapping[str, Tensor]) -> dic
     Raises PeftrefError `no-peer`, also where only the config is known.
     """
     peer = peer_of(technique)
+    if peer.folds:
+        into = kept_as(technique, peer.folds)
+        return state(into, host, folded(technique, into, host, leaves))
     if not peer.keys:
         raise fail("no-peer", f"{LIBRARY} keeps the tensors of {technique.name} in another form")
     found = keys(technique, copies(technique, placements(technique, host)))
-    return {
+    own = {
         key: _paired(leaves[copy.name], copy) if copy.leaf.name in peer.pairs else leaves[copy.name]
         for key, copy in found.items()
     }
+    return own | packed(places(technique, host), leaves)
 
 
 def keys(technique: Technique, made: Iterable[Copy]) -> dict[str, Copy]:
-    """The copies of the leaves that peft saves, by its names."""
+    """The copies of the leaves that peft saves each as a tensor of its own, by its names."""
     peer = peer_of(technique)
-    return {_key(peer, copy): copy for copy in made if copy.leaf.name in peer.keys}
+    return {
+        _key(peer, copy): copy for copy in made if copy.leaf.name in peer.keys and copy.leaf.name not in peer.layouts
+    }
 
 
 def made(technique: Technique, host: Host, model: PeftModel) -> dict[str, Tensor]:
@@ -89,6 +106,16 @@ def made(technique: Technique, host: Host, model: PeftModel) -> dict[str, Tensor
             value = getattr(layer, peer.buffers[copy.leaf.name])["default"]
             found[copy.name] = unpaired(value, copy, peer)
     return found
+
+
+def in_front(technique: Technique, host: Host) -> bool:
+    """Whether peft puts it in front of the model's input or of its keys, and on none of its modules."""
+    return all(on_model(each.site) for each in placements(technique, host))
+
+
+def host_names(key: str) -> tuple[str, ...]:
+    """What the host itself may call a tensor that peft saves: peft wraps the whole model in one or in two modules."""
+    return key.removeprefix(PREFIX), key.removeprefix("base_model.")
 
 
 def _paired(positions: Tensor, copy: Copy) -> Tensor:
@@ -111,12 +138,9 @@ def _key(peer: Peer, copy: Copy) -> str:
     key = peer.keys[copy.leaf.name]
     if copy.sites[0].form == "table":
         key = peer.tables.get(copy.leaf.name, key)
-    return key if key.startswith("base_model.") or _whole(copy.sites[0]) else f"{PREFIX}{copy.sites[0].path}.{key}"
-
-
-def _whole(site: Site) -> bool:
-    """Whether peft stands on the model there and not on one of its modules."""
-    return site.kind in ("sequence", "core")
+    if key.startswith("/"):
+        return key[1:]
+    return key if key.startswith("base_model.") else f"{PREFIX}{copy.sites[0].path}.{key}"
 
 
 def _slots(words: tuple[str, ...]) -> set[str]:

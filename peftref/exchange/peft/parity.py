@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,13 @@ from torch import Tensor
 
 from peftref.compile.attach import insert, put_leaves
 from peftref.compile.attached import Attached
+from peftref.design.insertion import insertions
 from peftref.design.technique import Technique
 from peftref.exchange.peft import form as exchange
+from peftref.exchange.peft.front import as_there, front_fields
+from peftref.exchange.peft.standing import places
 from peftref.host.resolve import resolve
+from peftref.lang.expr import Call, walk
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -29,13 +33,20 @@ class Pair:
     ours: Attached
     theirs: PeftModel
 
+    def gradients(self) -> dict[str, Tensor]:
+        """The gradients of peft's own parameters, by the names of the copies that they are here."""
+        peer = exchange.peer_of(self.ours.technique)
+        if peer.live:
+            return _live(self.theirs, self.ours, lambda parameter: parameter.grad)
+        return {name: _gradient(parameter) for name, parameter in self.leaves().items() if parameter.grad is not None}
+
     def leaves(self) -> dict[str, Tensor]:
-        """Peft's own parameters, by the names of the copies that they are here."""
+        """Peft's own parameters, by the names of the copies that they are here, where each is one of its own."""
         copies = list(self.ours.module.copies)
         marks = {each.name: torch.tensor(float(number)) for number, each in enumerate(copies)}
         state = exchange.state(self.ours.technique, self.ours.module.host, marks)
         keys = {key: copies[int(mark)].name for key, mark in state.items() if mark.dim() == 0}
-        found = {}
+        found: dict[str, Tensor] = {}
         for name, parameter in self.theirs.named_parameters(remove_duplicate=False):
             key = name.replace(".default", "")
             key = key if key in keys else key.removesuffix(".weight")
@@ -65,11 +76,15 @@ def beside(model: PreTrainedModel, technique: Technique, *, seed: int = 2) -> Pa
     from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
     host = resolve(model)
+    technique = as_there(technique, host, model)
     fields = exchange.config(technique, host)
+    front = front_fields(fields["peft_type"], model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(fields.pop("peft_type"))]
-        theirs = get_peft_model(copy.deepcopy(model), kind(**fields), autocast_adapter_dtype=False).double().eval()
+        theirs = (
+            get_peft_model(copy.deepcopy(model), kind(**fields, **front), autocast_adapter_dtype=False).double().eval()
+        )
     for layer in theirs.modules():
         if hasattr(layer, "_attach_hooks"):
             layer._attach_hooks("default")  # a change of dtype makes new parameters, which have no hooks
@@ -81,6 +96,9 @@ def beside(model: PreTrainedModel, technique: Technique, *, seed: int = 2) -> Pa
         for each in ours.module.copies:
             if each.leaf.trainable:
                 leaves[each.name].add_(0.1 * torch.randn_like(leaves[each.name]))
+    if exchange.peer_of(technique).live:
+        _live(theirs, ours, lambda parameter: parameter)
+        return Pair(ours, theirs)
     like = get_peft_model_state_dict(theirs, save_embedding_layers=False)
     tensors = exchange.state(technique, host, leaves)
     if set(tensors) != set(like):
@@ -94,14 +112,43 @@ def beside(model: PreTrainedModel, technique: Technique, *, seed: int = 2) -> Pa
 def parity(pair: Pair, batch: Mapping[str, Tensor]) -> Parity:
     """How far a pair is apart; it is used up, since merging changes the weights of both."""
     ours, theirs = pair.ours, pair.theirs
-    here, there = (_backward(model, batch) for model in (ours.model, theirs))
-    found, trained = pair.leaves(), [each for each in ours.module.copies if each.leaf.trainable]
-    gradients = [(_gradient(ours.module.leaf(each.name)), _gradient(found[each.name])) for each in trained]
+    here = _backward(ours.model, batch)
+    there = _backward(theirs, {**batch, **told(ours.technique, batch)}, here)
+    found, trained = pair.gradients(), [each for each in ours.module.copies if each.leaf.trainable]
+    gradients = [(_gradient(ours.module.leaf(each.name)), found[each.name]) for each in trained]
     return Parity(_apart(here, there), max(_apart(*each) for each in gradients), _merged(pair))
 
 
-def _backward(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+def told(technique: Technique, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What peft wants to be told beside a batch: the tasks, where the technique has any; the first, which is ours untold."""
+    effects = [effect for insertion in insertions(technique) for effect in insertion.effects.values()]
+    trees = [value for effect in effects for value in effect.values.values()]
+    if not any(isinstance(node, Call) and node.op == "by_task" for tree in trees for node in walk(tree)):
+        return {}
+    return {"task_ids": torch.zeros(len(next(iter(batch.values()))), dtype=torch.long)}
+
+
+def of_tokens(out: Tensor, like: Tensor) -> Tensor:
+    """An output of peft without the rows that stand in front of the user's tokens, which it gives too."""
+    return out[:, out.shape[1] - like.shape[1] :] if out.dim() > 2 else out
+
+
+def _live(theirs: PeftModel, ours: Attached, of: Callable[[Tensor], Tensor | None]) -> dict[str, Tensor]:
+    """What peft's running parameters, or their gradients, are for each copy; parameters are given the values that are here."""
+    technique, found = ours.technique, {}
+    known = {name.replace(".default", ""): each for name, each in theirs.named_parameters()}
+    for name, place in places(technique, ours.module.host, exchange.peer_of(technique).live).items():
+        value = of(known[place.key])
+        if value is not None:
+            found[name] = place.take(value.detach())
+            if value is known[place.key]:
+                found[name].copy_(ours.module.leaf(name).detach())
+    return found
+
+
+def _backward(model: Any, batch: Mapping[str, Tensor], like: Tensor | None = None) -> Tensor:
     out: Tensor = model(**batch)[0]
+    out = out if like is None else of_tokens(out, like)
     weights = torch.linspace(0.1, 1, out.numel(), dtype=out.dtype).view_as(out)
     torch.autograd.backward((out * weights).sum())
     return out.detach()

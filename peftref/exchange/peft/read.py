@@ -16,8 +16,11 @@ from peftref.design.load import techniques
 from peftref.design.placement import copies, placements
 from peftref.design.technique import Peer, Technique
 from peftref.exchange.checkpoint import Checkpoint, read_checkpoint
+from peftref.exchange.layout import wanted
 from peftref.exchange.peft import form as exchange
+from peftref.exchange.peft.front import in_front, summed, times
 from peftref.exchange.peft.shell import peft_model
+from peftref.exchange.peft.standing import places
 from peftref.exchange.stands import moved
 from peftref.host.host import Host
 from peftref.host.resolve import resolve
@@ -48,6 +51,20 @@ def read_peft(source: str | Path | Checkpoint, model: PreTrainedModel, name: str
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
     host = resolve(model)
     base = _technique(checkpoint)
+    if exchange.in_front(base, host):
+        technique = in_front(checkpoint, base, host, model)
+        leaves = _leaves(checkpoint, technique, host, set())
+    else:
+        technique, leaves = _on_modules(checkpoint, base, host, model)
+    attached = insert(model, technique, name)
+    _put(attached, checkpoint, leaves)
+    return attached
+
+
+def _on_modules(
+    checkpoint: Checkpoint, base: Technique, host: Host, model: PreTrainedModel
+) -> tuple[Technique, dict[str, Tensor]]:
+    """The technique where peft stands with it, and its leaves, of which peft makes some itself."""
     known, place = _known(checkpoint), {"peft_type", *STANDS}
     given = {
         key: value for key, value in checkpoint.fields.items() if key in known and key in place | (known.keys() - ABOUT)
@@ -55,9 +72,7 @@ def read_peft(source: str | Path | Checkpoint, model: PreTrainedModel, name: str
     with peft_model(model, given) as theirs:
         technique = _placed(base, host, theirs)
         leaves = exchange.made(technique, host, theirs) | _leaves(checkpoint, technique, host, _kept(checkpoint, model))
-    attached = insert(model, technique, name)
-    _put(attached, checkpoint, leaves)
-    return attached
+    return technique, leaves
 
 
 def _technique(checkpoint: Checkpoint) -> Technique:
@@ -74,22 +89,32 @@ def _technique(checkpoint: Checkpoint) -> Technique:
     for technique, peer in sorted(found, key=lambda each: -len(each[1].fixed)):
         problems = list(_inexpressible(checkpoint, peer))
         if not problems:
-            settings = {ours: checkpoint.fields[theirs] for ours, theirs in peer.settings.items()}
-            return technique.with_settings(**settings)
+            fields = _known(checkpoint) | dict(checkpoint.fields)
+            settings: dict[str, Any] = {ours: fields.get(theirs) for ours, theirs in peer.settings.items()}
+            return technique.with_settings(**settings, **summed(checkpoint.fields, settings, peer), **dict(peer.ours))
         refused.append(problems)
     raise PeftrefError(sorted(refused, key=len)[0])
 
 
 def _inexpressible(checkpoint: Checkpoint, peer: Peer) -> Iterator[Problem]:
     defaults, fields = _known(checkpoint), checkpoint.fields
-    if not peer.keys:
+    if not peer.keys and not peer.folds:
         yield Problem("no-peer", f"peft keeps the tensors of its type {peer.type} in another form")
     for field in sorted(fields.keys() - defaults.keys()):
         yield Problem("peer-field", f"{field} is no field of this version of peft")
     for field, value in peer.fixed.items():
         if fields.get(field, defaults.get(field)) != value and not _harmless(field, fields.get(field), peer):
             yield Problem("peer-field", f"{field} is {fields.get(field)!r}, and only {value!r} can be expressed")
-    said = {*peer.settings.values(), *peer.fixed, *peer.targets, *ABOUT}
+    said = {
+        *peer.settings.values(),
+        *peer.fixed,
+        *peer.targets,
+        *ABOUT,
+        *peer.sums,
+        *peer.lists,
+        *peer.sizes,
+        *peer.several,
+    }
     for field, value in fields.items():
         if field in said or field not in defaults or value == defaults[field] or not value:
             continue
@@ -154,14 +179,17 @@ def _leaves(checkpoint: Checkpoint, technique: Technique, host: Host, kept: set[
     """
     made = copies(technique, placements(technique, host))
     keys = exchange.keys(technique, made)
+    lies = places(technique, host)
+    over = times(checkpoint, technique.peers[exchange.LIBRARY])
+    shapes = {key: (over * shape[0], *shape[1:]) for key, shape in wanted(lies.values()).items()}
     problems = [
         Problem("peer-differs", f"the checkpoint has no {key}")
-        for key in sorted(keys.keys() - checkpoint.tensors.keys())
+        for key in sorted((keys.keys() | shapes.keys()) - checkpoint.tensors.keys())
     ]
     heads = kept | {key for key in checkpoint.tensors if _head(checkpoint, key)}
     problems += [
         Problem("peer-differs", f"nothing here is the checkpoint's {key}")
-        for key in sorted(checkpoint.tensors.keys() - keys.keys() - heads)
+        for key in sorted(checkpoint.tensors.keys() - keys.keys() - shapes.keys() - heads)
     ]
     found = {}
     for key, copy in keys.items():
@@ -172,9 +200,14 @@ def _leaves(checkpoint: Checkpoint, technique: Technique, host: Host, kept: set[
                 problems.append(Problem("peer-differs", text))
             else:
                 found[copy.name] = value.reshape(copy.shape)
+    for key in sorted(shapes.keys() & checkpoint.tensors.keys()):
+        if (shape := tuple(checkpoint.tensors[key].shape)) != shapes[key]:
+            text = f"{key} is {list(shape)} in the checkpoint, and {list(shapes[key])} on this host"
+            problems.append(Problem("peer-differs", text))
     if problems:
         raise PeftrefError(problems)
-    return found
+    first = {key: checkpoint.tensors[key][: shape[0] // over].contiguous() for key, shape in shapes.items()}
+    return found | {own: place.take(first[place.key]) for own, place in lies.items()}
 
 
 def _head(checkpoint: Checkpoint, key: str) -> bool:
@@ -187,7 +220,7 @@ def _put(attached: Attached, checkpoint: Checkpoint, leaves: Mapping[str, Tensor
     put_leaves(attached, leaves)
     known = dict(attached.model.named_parameters())
     for key, value in checkpoint.tensors.items():
-        name = key.removeprefix(exchange.PREFIX)
-        if _head(checkpoint, key) and name in known:
+        name = next((name for name in exchange.host_names(key) if name in known), None)
+        if _head(checkpoint, key) and name is not None:
             known[name].copy_(value)
             known[name].requires_grad_(True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from peftref.compile.attached import Attached, own_parameters
 from peftref.design.write import whole_folder
 from peftref.exchange.peft import form as exchange
+from peftref.exchange.peft.front import front_fields, unread
 from peftref.exchange.peft.shell import peft_model
 from peftref.problem import PeftrefError, Problem, fail
 
@@ -32,6 +33,12 @@ def write_peft(attached: Attached, folder: str | Path) -> Path:
     fields = exchange.config(technique, host)
     leaves = {copy.name: module.leaf(copy.name).detach() for copy in module.copies}
     tensors = exchange.state(technique, host, leaves)
+    front = front_fields(fields["peft_type"], attached.model)
+    if front:
+        problems = list(unread(technique, host, attached.model))
+        if problems:
+            raise PeftrefError(problems)
+        fields |= {**front, "inference_mode": True}
     heads = sorted({name.split(".")[0] for name, each in own_parameters(attached.model) if each.requires_grad})
     if heads:
         fields["modules_to_save"] = heads

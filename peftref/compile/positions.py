@@ -1,0 +1,83 @@
+"""The tap at positions: tokens counted after the rows that a technique puts in front of the keys, as after a cache of the past.
+
+A host adds positions in one of two places: a module in front of the layers is told how long the past is, or the stack hands
+`position_ids` on. A host whose stack has neither (relative distances, patches) counts nothing, and nothing is changed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from peftref.compile.override import Override
+from peftref.design.placement import Placement, numbers
+from peftref.design.technique import Technique
+from peftref.host.host import Stack
+from peftref.lang.expr import Call
+
+PAST, POSITIONS = "past_key_values_length", "position_ids"
+
+
+def counted_rows(placement: Placement, technique: Technique) -> int:
+    """How many rows a placement puts in front of the keys, after which the tokens are counted; 0 where they are not."""
+    keys = placement.values.get("k")
+    if not placement.insertion.counted or not isinstance(keys, Call) or keys.op != "concat":
+        return 0
+    kinds = [placement.effect.scope.kind(arg) for arg in keys.args]
+    sizes = {k: v for k, v in numbers(placement.site, technique.settings).items() if isinstance(v, int)}
+    return sum(kind.dims[0].evaluate(sizes) for kind in kinds if kind.per == "none")
+
+
+class PositionTap:
+    """What one stack of a host does differently: its positions are moved by what `added` tells."""
+
+    def __init__(self, model: nn.Module, stack: Stack, added: Callable[[], int]) -> None:
+        self.added = added
+        entry = model.get_submodule(stack.entry)
+        told = [each for each in entry.modules() if each is not entry and PAST in _names(each)]
+        at_entry = not told and POSITIONS in _names(entry)
+        self.overrides = [_Shift(each, self._told) for each in told] + (
+            [_Shift(entry, self._entered)] if at_entry else []
+        )
+
+    def remove(self) -> None:
+        """Takes every override off."""
+        for override in self.overrides:
+            override.remove()
+
+    def _told(self, given: dict[str, Any]) -> None:
+        if isinstance(given.get(POSITIONS), Tensor):
+            given[POSITIONS] = given[POSITIONS] + self.added()
+        else:
+            given[PAST] = given.get(PAST, 0) + self.added()
+
+    def _entered(self, given: dict[str, Any]) -> None:
+        positions = given.get(POSITIONS)
+        if not isinstance(positions, Tensor):
+            ids, vectors, cache = (given.get(name) for name in ("input_ids", "inputs_embeds", "past_key_values"))
+            tokens: Any = ids if vectors is None else vectors
+            past = 0 if cache is None else cache.get_seq_length()
+            positions = (torch.arange(tokens.shape[1], device=tokens.device) + past)[None]
+        given[POSITIONS] = positions + self.added()
+
+
+class _Shift(Override):
+    """A call whose arguments are changed by their names."""
+
+    def __init__(self, module: nn.Module, change: Callable[[dict[str, Any]], None]) -> None:
+        names = _names(module)
+
+        def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            given = {**dict(zip(names, args, strict=False)), **kwargs}
+            change(given)
+            return original(**given)
+
+        super().__init__(module, call)
+
+
+def _names(module: nn.Module) -> tuple[str, ...]:
+    return tuple(inspect.signature(type(module).forward).parameters)[1:]

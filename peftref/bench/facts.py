@@ -49,7 +49,7 @@ def facts(peers: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
 
 def _facts(technique: Technique, row: Row, file: Path, measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     peer = technique.peers.get(LIBRARY)
-    beside_peft = None if peer is None else _parity(technique)
+    beside_peft = None if peer is None or peer.refused else _parity(technique)
     near, host = beside_peft or (None, None)
     lines = [
         line for line in file.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")
@@ -95,7 +95,8 @@ def _made(make: Callable[[], Any]) -> Any:
 
 
 def _batch() -> dict[str, torch.Tensor]:
-    return {"input_ids": torch.arange(3, 27).view(2, 12)}
+    """One sample: peft has techniques with which the samples of a batch change one another."""
+    return {"input_ids": torch.arange(3, 27)[None]}
 
 
 def _parity(technique: Technique) -> tuple[Parity, Callable[[], Any]] | None:

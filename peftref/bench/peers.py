@@ -32,7 +32,8 @@ from peftref.problem import PeftrefError
 
 def known() -> tuple[str, ...]:
     """The techniques that peft has too."""
-    return tuple(technique.name for technique in techniques() if LIBRARY in technique.peers)
+    found = (technique for technique in techniques() if LIBRARY in technique.peers)
+    return tuple(technique.name for technique in found if not technique.peers[LIBRARY].refused)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,3 +67,15 @@ def _frozen(items: Mapping[str, V]) -> FrozenMap[V]:
 
 Fixed = Annotated[Mapping[Identifier, V], AfterValidator(_frozen), PlainSerializer(dict, return_type=dict)]
 """A pydantic field that is a mapping of names, frozen once it was validated."""
+
+
+def _path(value: str) -> str:
+    for name in value.split("."):
+        _identifier(name)
+    return value
+
+
+Fields = Annotated[
+    Mapping[Annotated[str, AfterValidator(_path)], V], AfterValidator(_frozen), PlainSerializer(dict, return_type=dict)
+]
+"""The same of names that may stand within each other, with dots between them."""

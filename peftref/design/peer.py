@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from peftref.design.fields import Line, SettingField, Slots, TechniqueName
-from peftref.design.frozen_map import Fixed, FrozenMap, Identifier
+from peftref.design.frozen_map import Fields, Fixed, FrozenMap, Identifier
 from peftref.host.architecture import Frozen
 
 
@@ -13,20 +15,31 @@ class Peer(Frozen):
     """How a peer library calls this technique: what is needed to exchange modules with it and to measure side by side."""
 
     type: str = Field(description="the name of its type there")
-    settings: Fixed[Identifier] = Field(FrozenMap(), description="what it calls the settings: OURS: THEIRS")
+    settings: Fixed[Line] = Field(
+        FrozenMap(), description="what it calls the settings: OURS: THEIRS, or THEIRS.INNER within a field of several"
+    )
     values: Fixed[Fixed[SettingField]] = Field(
         FrozenMap(), description="what it calls the values of settings, where otherwise: SETTING: {OURS: THEIRS}"
     )
     ratios: Fixed[Identifier] = Field(
         FrozenMap(), description="sizes of ours that it keeps as d_model over the size: OURS: THEIRS"
     )
+    shares: Fixed[Line] = Field(
+        FrozenMap(),
+        description="settings that say one of how many: OURS: THEIRS, where theirs is one over ours, or 1 - THEIRS",
+    )
+    listed: Fixed[Identifier] = Field(
+        FrozenMap(), description="frozen leaves that stand in its config as a list of numbers: LEAF: THEIRS"
+    )
     ours: Fixed[SettingField] = Field(FrozenMap(), description="settings of ours that have one value there")
-    fixed: Fixed[SettingField] = Field(FrozenMap(), description="its fields that have one value for this technique")
+    fixed: Fields[SettingField | tuple[SettingField, ...]] = Field(
+        FrozenMap(), description="its fields that have one value for this technique"
+    )
     equal: Fixed[Identifier] = Field(
         FrozenMap(), description="its fields that have the value of another one for this technique: FIELD: FIELD"
     )
     without_bias: bool = Field(False, description="whether it is this technique only where a site has no bias")
-    refused: Line | None = Field(None, description="why none of its checkpoints is this technique")
+    refused: Line | None = Field(None, description="why none of its checkpoints is this technique, nor is any written")
     orthonormal: tuple[Identifier, ...] = Field(
         (), description="leaves whose orthonormal columns it keeps under torch's orthogonal parametrisation"
     )
@@ -35,7 +48,9 @@ class Peer(Frozen):
         description="its fields that list modules, with their slots; all slots in target_modules where left out",
     )
     keys: Fixed[Line] = Field(
-        FrozenMap(), description="what it calls the leaves, behind the module's path where there is one: LEAF: KEY"
+        FrozenMap(),
+        description="what it calls the leaves, behind the module's path where there is one: LEAF: KEY; "
+        "<n> is the number of the module among those that it stands on",
     )
     tables: Fixed[Line] = Field(
         FrozenMap(), description="what it calls the leaves at a token embedding, where that differs: LEAF: KEY"
@@ -78,7 +93,7 @@ class Peer(Frozen):
     without: tuple[Line, ...] = Field(
         (), description="quantities that it counts twice, so that the host must lack them: attention.output.b"
     )
-    harmless: Fixed[tuple[SettingField, ...]] = Field(
+    harmless: Fields[tuple[SettingField, ...]] = Field(
         FrozenMap(),
         description="its fields that leave no mark on a saved module, with the values of which that holds; [] for any",
     )
@@ -87,4 +102,13 @@ class Peer(Frozen):
         FrozenMap(), description="frozen leaves that it makes itself and does not save: LEAF: ATTRIBUTE of its layer"
     )
     pairs: tuple[Identifier, ...] = Field((), description="leaves of positions that it keeps as rows and columns")
+    shifted: tuple[Identifier, ...] = Field(
+        (), description="leaves that it keeps with the host's own numbers added, as which its tensor begins"
+    )
+    mutates: Literal["host"] | None = Field(None, description="host where it changes the host's weights as it begins")
+    told: bool = Field(
+        True,
+        description="false where its checkpoint is that of another technique, as which it is read again",
+        strict=True,
+    )
     parts: tuple[Peer, ...] = Field((), description="the types of its that together are this technique")

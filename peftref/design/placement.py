@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peftref.design.carry import early_problem, read_early
 from peftref.design.insertion import Insertion, insertions
@@ -11,7 +11,7 @@ from peftref.design.technique import Technique
 from peftref.host.host import Host
 from peftref.host.site import Site
 from peftref.lang.check import Effect
-from peftref.lang.expr import Expr, names
+from peftref.lang.expr import Call, Expr, Name, names
 from peftref.lang.scope import ALIASES, Leaf
 from peftref.lang.size import Size
 from peftref.problem import PeftrefError, Problem, fail
@@ -74,7 +74,7 @@ def placements(technique: Technique, host: Host) -> tuple[Placement, ...]:
         except PeftrefError as error:
             problems += [] if insertion.optional else error.problems
             continue
-        placed = [Placement(site, insertion, insertion.effects[site.slot]) for site in sites]
+        placed = [Placement(site, insertion, _had(insertion.effects[site.slot], site)) for site in sites]
         found += [placement for placement in placed if placement.values]
         problems += [problem for placement in placed for problem in _unread(placement, host)]
     problems += [] if problems else _early(found, host)
@@ -83,6 +83,23 @@ def placements(technique: Technique, host: Host) -> tuple[Placement, ...]:
     if technique.insert and not found:
         raise fail("no-sites", f"{technique.name} stands nowhere on {host.name}", hint="look at: peftref slots")
     return tuple(found)
+
+
+def _had(effect: Effect, site: Site) -> Effect:
+    """What an effect is where a linear slot has no bias: one that is added to is made, and one that is scaled is left out."""
+    if effect.kind != "linear" or "b" not in site.lacks or not _scaled("b", effect.values.get("b")):
+        return effect
+    return replace(effect, values={name: value for name, value in effect.values.items() if name != "b"})
+
+
+def _scaled(name: str, value: Expr | None) -> bool:
+    """Whether a value reads a name other than as a term of a sum."""
+    match value:
+        case Call("add" | "sub", (left, right)):
+            return _scaled(name, left) or _scaled(name, right)
+        case None | Name():
+            return False
+    return name in names(value)
 
 
 def _unread(placement: Placement, host: Host) -> Iterator[Problem]:

@@ -38,6 +38,8 @@ class Rounded:
         shown = [arg.show() for arg in self.args]
         if self.function == "floordiv":
             return f"({_grouped(self.args[0])} // {_grouped(self.args[1])})"
+        if self.function == "ceil":
+            return f"ceil({_grouped(self.args[0])} / {_grouped(self.args[1])})"
         return f"{self.function}({', '.join(shown)})"
 
 
@@ -182,6 +184,8 @@ def parse_size(value: str | int, symbols: Iterable[str] | None = None, locate: L
 
     >>> parse_size("2 * r + d_in // 4").show()
     '(d_in // 4) + 2 * r'
+    >>> parse_size("ceil(d_in / r)").show()
+    'ceil(d_in / r)'
     """
     text = str(value)
     where = locate or plain_locate(text, "size")

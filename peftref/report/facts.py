@@ -39,8 +39,8 @@ def facts_table(
     notes = [
         f"{len(found)} techniques, {sum(record['lines'] for record in found)} lines of YAML; {len(peers)} held against peft",
         "output, gradient, merged: largest difference from peft as a share of the largest number, in double precision, on a BERT of"
-        " two layers of 256, or on a Llama where peft has it on no BERT, as a power of ten; peft itself computes some of them in"
-        " single precision",
+        " two layers of 256 and one sample, or on a Llama where peft has it on no BERT, as a power of ten; peft itself computes some"
+        " of them in single precision",
         "kept as: what peft saves of it is what its network makes, which is another technique here",
         f"versions: {_versions(place)}",
     ]

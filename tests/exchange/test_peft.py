@@ -17,12 +17,13 @@ from peftref.cli import main
 from peftref.compile.attach import attach
 from peftref.design.load import load
 from peftref.exchange.peft import form as exchange
+from peftref.exchange.peft.parity import asked
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
 from peftref.host.resolve import resolve
 from peftref.problem import PeftrefError
 from tests.compile.hosts import build, inputs
-from tests.parity.test_peft import NAMES
+from tests.parity.test_peft import NAMES, NOT_HERE, ROWS
 from tests.small import small
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*invalid shape")
@@ -38,9 +39,13 @@ def moved(parameters: Any) -> None:
             parameter.add_(0.1 * torch.randn_like(parameter))
 
 
-def output(model: Any) -> torch.Tensor:
+def output(model: Any, name: str = "lora") -> torch.Tensor:
+    """What a host gives, or peft's model of a technique."""
+    batch = inputs(model, rows=ROWS.get(name, 2))
+    if isinstance(model, PeftModel):
+        model, batch = asked(small(load(name)), model, batch)
     with torch.no_grad():
-        found: torch.Tensor = model(**inputs(model))[0]
+        found: torch.Tensor = model(**batch)[0]
     return found
 
 
@@ -50,25 +55,34 @@ def test_what_is_written_is_loaded_by_peft(family: str, name: str, tmp_path: Pat
     model = build(family)
     plain = copy.deepcopy(model)
     flags = [parameter.requires_grad for parameter in model.parameters()]
-    attached = attach(model, small(load(name)))
+    technique = small(load(name))
+    if name == "pissa":  # at another scale peft takes less out of the weight than ours
+        technique = technique.with_settings(alpha=technique.settings["r"])
+    attached = attach(model, technique)
     moved(attached.parameters())
-    here = output(model)
-    if name in DRAWN:
+    here = output(model, name)
+    if name in DRAWN or (family, name) in NOT_HERE:
         with pytest.raises(PeftrefError, match="peer-differs"):
             write_peft(attached, tmp_path / "there")
         assert not list(tmp_path.iterdir())
         return
     folder = write_peft(attached, tmp_path / "there")
-    torch.testing.assert_close(output(model), here, rtol=0, atol=0)
+    torch.testing.assert_close(output(model, name), here, rtol=0, atol=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = PeftModel.from_pretrained(copy.deepcopy(plain), str(folder)).eval()
-    torch.testing.assert_close(output(theirs), here, rtol=BOUND, atol=BOUND)
+    torch.testing.assert_close(output(theirs, name), here, rtol=BOUND, atol=BOUND)
     attached.detach()
+    assert all(torch.equal(value, plain.get_parameter(key)) for key, value in model.named_parameters())
     assert flags == [parameter.requires_grad for parameter in model.parameters()]
     again = read_peft(folder, model)
-    torch.testing.assert_close(output(model), here, rtol=BOUND, atol=BOUND)
-    assert again.technique.settings == small(load(name)).settings
+    torch.testing.assert_close(output(model, name), here, rtol=BOUND, atol=BOUND)
+    assert not [
+        key for key, value in model.named_parameters() if value.requires_grad and not key.startswith("peftref.")
+    ]
+    attached_to = {key: value for key, value in model.named_parameters() if not key.startswith("peftref.")}
+    assert all(torch.equal(value, plain.get_parameter(key)) for key, value in attached_to.items())
+    assert again.technique.settings == technique.settings
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +96,7 @@ def test_what_peft_saves_is_read(name: str, tmp_path: Path) -> None:
         moved(parameter for parameter in theirs.parameters() if parameter.requires_grad)
         theirs.save_pretrained(str(tmp_path / "there"))
     read_peft(tmp_path / "there", model)
-    torch.testing.assert_close(output(model), output(theirs), rtol=BOUND, atol=BOUND)
+    torch.testing.assert_close(output(model, name), output(theirs, name), rtol=BOUND, atol=BOUND)
 
 
 def lora(folder: Path, head: str | None = None, **fields: Any) -> Any:
@@ -117,7 +131,7 @@ def test_a_task_head_comes_along(tmp_path: Path) -> None:
     [
         ({"bias": "all"}, "bias is 'all'"),
         ({"rank_pattern": {"query": 2}}, "rank_pattern"),
-        ({"init_lora_weights": "pissa"}, "init_lora_weights"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights"),
         ({"use_rslora": True, "use_dora": True}, "use_"),
     ],
 )

@@ -16,7 +16,6 @@ from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.front import as_there
 from peftref.exchange.peft.parity import Pair, beside, of_tokens, parity, told
 from peftref.exchange.peft.standing import on_model
-from peftref.host.architecture import ARCHITECTURE, slots_of
 from peftref.host.resolve import resolve
 from peftref.problem import PeftrefError
 from tests.compile.hosts import build, inputs
@@ -34,13 +33,7 @@ BERT, LABELS = ("bert", None), ("bert", "SequenceClassification")
 NAMES = [
     technique.name
     for technique in techniques()
-    if exchange.LIBRARY in technique.peers
-    and all(
-        ARCHITECTURE.slot(slot).kind in ("sequence", "core")
-        for each in technique.insert
-        for at in each.at
-        for slot in slots_of(at)
-    )
+    if exchange.LIBRARY in technique.peers and exchange.in_front(technique, resolve("bert-base"))
 ]
 WHERE: dict[str, tuple[tuple[str, str | None], ...]] = {
     "prompt": (LLAMA, GPT2, BERT, LABELS, T5, BART),

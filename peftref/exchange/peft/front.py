@@ -14,7 +14,7 @@ from peftref.exchange.fold import kept_as
 from peftref.exchange.host_model import TASKS
 from peftref.exchange.peft.standing import LIBRARY, host_fields, in_stack, misplaced
 from peftref.host.host import Host
-from peftref.problem import PeftrefError, Problem, fail
+from peftref.problem import PeftrefError, Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,22 +33,6 @@ def front_fields(kind: str, model: PreTrainedModel) -> Mapping[str, Any]:
     if not issubclass(PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)], PromptLearningConfig):
         return {}
     return {"task_type": _task(model)}
-
-
-def summed(fields: Mapping[str, Any], settings: Mapping[str, Any], peer: Peer) -> dict[str, Any]:
-    """The settings that are known by their sum with others. Raises PeftrefError `peer-field` where the fields are no such sum.
-
-    >>> summed({"all": 20}, {"kept": 1}, Peer(type="CARTRIDGE", sums={"all": ["kept", "tokens"]}))
-    {'tokens': 19}
-    """
-    found: dict[str, Any] = {}
-    for theirs, ours in peer.sums.items():
-        open_ones = [name for name in ours if name not in settings]
-        numbers = [fields.get(theirs), *(settings[name] for name in ours if name in settings)]
-        if len(open_ones) != 1 or not all(type(number) is int for number in numbers) or numbers[0] <= sum(numbers[1:]):
-            raise fail("peer-field", f"{theirs} is {fields.get(theirs)!r}, which is no sum of {' and '.join(ours)}")
-        found[open_ones[0]] = numbers[0] - sum(numbers[1:])
-    return found
 
 
 def in_front(checkpoint: Checkpoint, base: Technique, host: Host, model: PreTrainedModel) -> Technique:

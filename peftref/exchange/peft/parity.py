@@ -33,6 +33,10 @@ class Pair:
     ours: Attached
     theirs: PeftModel
 
+    def beside(self, batch: Mapping[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
+        """Peft's model, and what it is called with: where a technique knows tasks, the first for every sample, as ours takes it."""
+        return asked(self.ours.technique, self.theirs, batch)
+
     def gradients(self) -> dict[str, Tensor]:
         """The gradients of peft's own parameters, by the names of the copies that they are here."""
         peer = exchange.peer_of(self.ours.technique)
@@ -42,16 +46,13 @@ class Pair:
 
     def leaves(self) -> dict[str, Tensor]:
         """Peft's own parameters, by the names of the copies that they are here, where each is one of its own."""
-        copies = list(self.ours.module.copies)
-        marks = {each.name: torch.tensor(float(number)) for number, each in enumerate(copies)}
-        state = exchange.state(self.ours.technique, self.ours.module.host, marks)
-        keys = {key: copies[int(mark)].name for key, mark in state.items() if mark.dim() == 0}
+        keys = exchange.keys(self.ours.technique, self.ours.module.copies, exchange.targeted(self.theirs))
         found: dict[str, Tensor] = {}
         for name, parameter in self.theirs.named_parameters(remove_duplicate=False):
             key = name.replace(".default", "")
             key = key if key in keys else key.removesuffix(".weight")
             if key in keys:
-                found[keys[key]] = parameter
+                found[keys[key].name] = parameter
         return found
 
 
@@ -73,7 +74,7 @@ def beside(model: PreTrainedModel, technique: Technique, *, seed: int = 2) -> Pa
     Raises PeftrefError where peft does not have the technique, or not on this host.
     """
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
-    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+    from peft.utils import set_peft_model_state_dict
 
     host = resolve(model)
     technique = as_there(technique, host, model)
@@ -99,9 +100,9 @@ def beside(model: PreTrainedModel, technique: Technique, *, seed: int = 2) -> Pa
     if exchange.peer_of(technique).live:
         _live(theirs, ours, lambda parameter: parameter)
         return Pair(ours, theirs)
-    like = get_peft_model_state_dict(theirs, save_embedding_layers=False)
-    tensors = exchange.state(technique, host, leaves)
-    if set(tensors) != set(like):
+    like = exchange.beginning(theirs)
+    tensors = exchange.state(technique, host, leaves, theirs)
+    if not like.keys() - exchange.still(theirs, like) <= tensors.keys() <= like.keys():
         raise ValueError(f"peft keeps {sorted(like.keys() ^ tensors.keys())}")
     set_peft_model_state_dict(
         theirs, {key: value.detach().clone().reshape(like[key].shape) for key, value in tensors.items()}
@@ -109,11 +110,18 @@ def beside(model: PreTrainedModel, technique: Technique, *, seed: int = 2) -> Pa
     return Pair(ours, theirs)
 
 
+def asked(technique: Technique, theirs: PeftModel, batch: Mapping[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
+    """A model of peft, and what it is called with for a batch: the first task for every sample where the technique knows tasks."""
+    tasks = told(technique, batch)
+    return theirs.base_model if tasks and exchange.targeted(theirs) else theirs, {**batch, **tasks}
+
+
 def parity(pair: Pair, batch: Mapping[str, Tensor]) -> Parity:
     """How far a pair is apart; it is used up, since merging changes the weights of both."""
-    ours, theirs = pair.ours, pair.theirs
+    ours = pair.ours
     here = _backward(ours.model, batch)
-    there = _backward(theirs, {**batch, **told(ours.technique, batch)}, here)
+    model, asked = pair.beside(batch)
+    there = _backward(model, asked, here)
     found, trained = pair.gradients(), [each for each in ours.module.copies if each.leaf.trainable]
     gradients = [(_gradient(ours.module.leaf(each.name)), found[each.name]) for each in trained]
     return Parity(_apart(here, there), max(_apart(*each) for each in gradients), _merged(pair))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,18 @@ from torch import Tensor
 from peftref.compile.attach import insert, put_leaves
 from peftref.compile.attached import Attached
 from peftref.design.load import techniques
-from peftref.design.placement import copies, placements
+from peftref.design.placement import Copy, copies, placements
 from peftref.design.technique import Peer, Technique
 from peftref.exchange.checkpoint import Checkpoint, read_checkpoint
 from peftref.exchange.layout import wanted
+from peftref.exchange.peft import fields
 from peftref.exchange.peft import form as exchange
-from peftref.exchange.peft.front import in_front, summed, times
+from peftref.exchange.peft.alike import refuse_others, unlike
+from peftref.exchange.peft.front import in_front, times
 from peftref.exchange.peft.shell import peft_model
 from peftref.exchange.peft.standing import places
 from peftref.exchange.stands import moved
+from peftref.host.architecture import ARCHITECTURE, slots_of
 from peftref.host.host import Host
 from peftref.host.resolve import resolve
 from peftref.problem import PeftrefError, Problem, fail
@@ -53,26 +56,38 @@ def read_peft(source: str | Path | Checkpoint, model: PreTrainedModel, name: str
     base = _technique(checkpoint)
     if exchange.in_front(base, host):
         technique = in_front(checkpoint, base, host, model)
-        leaves = _leaves(checkpoint, technique, host, set())
+        leaves = _in_front(checkpoint, technique, host)
+        attached = insert(model, technique, name)
+        put_leaves(attached, leaves)
     else:
-        technique, leaves = _on_modules(checkpoint, base, host, model)
-    attached = insert(model, technique, name)
-    _put(attached, checkpoint, leaves)
+        attached = _on_modules(checkpoint, base, host, model, name)
+    _put_head(attached, checkpoint)
     return attached
 
 
-def _on_modules(
-    checkpoint: Checkpoint, base: Technique, host: Host, model: PreTrainedModel
-) -> tuple[Technique, dict[str, Tensor]]:
-    """The technique where peft stands with it, and its leaves, of which peft makes some itself."""
+def _on_modules(checkpoint: Checkpoint, base: Technique, host: Host, model: PreTrainedModel, name: str) -> Attached:
+    """The technique attached where peft stands with it; of its leaves peft makes some itself."""
+    from peft.utils import set_peft_model_state_dict
+
+    peer = base.peers[exchange.LIBRARY]
     known, place = _known(checkpoint), {"peft_type", *STANDS}
     given = {
         key: value for key, value in checkpoint.fields.items() if key in known and key in place | (known.keys() - ABOUT)
     }
-    with peft_model(model, given) as theirs:
+    with peft_model(model, given, apart=peer.mutates is not None) as theirs:
         technique = _placed(base, host, theirs)
-        leaves = exchange.made(technique, host, theirs) | _leaves(checkpoint, technique, host, _kept(checkpoint, model))
-    return technique, leaves
+        refuse_others(technique, host, theirs)
+        first = exchange.beginning(theirs)
+        made = exchange.made(technique, host, theirs)
+        leaves = made | _leaves(checkpoint, technique, host, theirs, first, _kept(checkpoint, model))
+    attached = insert(model, technique, name)
+    put_leaves(attached, leaves)
+    if exchange.looked_at(technique):
+        set_peft_model_state_dict(theirs, dict(checkpoint.tensors))
+        if problems := list(unlike(attached, theirs)):
+            attached.detach()
+            raise PeftrefError(problems)
+    return attached
 
 
 def _technique(checkpoint: Checkpoint) -> Technique:
@@ -85,45 +100,16 @@ def _technique(checkpoint: Checkpoint) -> Technique:
     ]
     if not found:
         raise fail("no-peer", f"no technique in the catalogs is peft's type {kind}")
+    known = _known(checkpoint)
     refused: list[list[Problem]] = []
-    for technique, peer in sorted(found, key=lambda each: -len(each[1].fixed)):
-        problems = list(_inexpressible(checkpoint, peer))
+    for technique, peer in sorted((each for each in found if each[1].told), key=lambda each: -len(each[1].fixed)):
+        given = {**{field: known.get(field) for field in peer.settings.values() if field in known}, **checkpoint.fields}
+        given = fields.flat(given, peer)
+        problems = list(fields.inexpressible(peer, given, known, ABOUT))
         if not problems:
-            fields = _known(checkpoint) | dict(checkpoint.fields)
-            settings: dict[str, Any] = {ours: fields.get(theirs) for ours, theirs in peer.settings.items()}
-            return technique.with_settings(**settings, **summed(checkpoint.fields, settings, peer), **dict(peer.ours))
+            return technique.with_settings(**fields.settings(technique, peer, given))
         refused.append(problems)
     raise PeftrefError(sorted(refused, key=len)[0])
-
-
-def _inexpressible(checkpoint: Checkpoint, peer: Peer) -> Iterator[Problem]:
-    defaults, fields = _known(checkpoint), checkpoint.fields
-    if not peer.keys and not peer.folds:
-        yield Problem("no-peer", f"peft keeps the tensors of its type {peer.type} in another form")
-    for field in sorted(fields.keys() - defaults.keys()):
-        yield Problem("peer-field", f"{field} is no field of this version of peft")
-    for field, value in peer.fixed.items():
-        if fields.get(field, defaults.get(field)) != value and not _harmless(field, fields.get(field), peer):
-            yield Problem("peer-field", f"{field} is {fields.get(field)!r}, and only {value!r} can be expressed")
-    said = {
-        *peer.settings.values(),
-        *peer.fixed,
-        *peer.targets,
-        *ABOUT,
-        *peer.sums,
-        *peer.lists,
-        *peer.sizes,
-        *peer.several,
-    }
-    for field, value in fields.items():
-        if field in said or field not in defaults or value == defaults[field] or not value:
-            continue
-        if not _harmless(field, value, peer):
-            yield Problem("peer-field", f"{field} is {value!r}, which no technique in the catalogs expresses")
-
-
-def _harmless(field: str, value: object, peer: Peer) -> bool:
-    return field in peer.harmless and (not peer.harmless[field] or value in peer.harmless[field])
 
 
 def _known(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -155,7 +141,8 @@ def _placed(technique: Technique, host: Host, theirs: PeftModel) -> Technique:
         if {each.site.path for each in placements(technique, host)} != targeted:
             raise fail("peer-targets", f"peft stands on other modules than {technique.name} does on {host.name}")
         return technique
-    sites = [site for site in whole if site.path in targeted and site.kind == "linear"]
+    kinds = {ARCHITECTURE.slot(slot).kind for each in technique.insert for word in each.at for slot in slots_of(word)}
+    sites = [site for site in whole if site.path in targeted and site.kind in kinds]
     if len(technique.insert) != 1:
         raise fail("peer-targets", f"peft stands on other modules than {technique.name} does on {host.name}")
     return technique.model_copy(update={"insert": moved(technique.insert[0], sites, host)})
@@ -172,42 +159,84 @@ def _kept(checkpoint: Checkpoint, model: PreTrainedModel) -> set[str]:
     return found
 
 
-def _leaves(checkpoint: Checkpoint, technique: Technique, host: Host, kept: set[str]) -> dict[str, Tensor]:
+def _leaves(
+    checkpoint: Checkpoint,
+    technique: Technique,
+    host: Host,
+    theirs: PeftModel,
+    first: Mapping[str, Tensor],
+    kept: set[str],
+) -> dict[str, Tensor]:
     """The tensors of a checkpoint as leaves, by the names of their copies; all that is missing, left over or misshapen is told.
 
-    kept: keys of the host's own weights, as they are here.
+    first: what peft saves as it begins; what it does not train, and here is no leaf, must be so, or a leaf once more. kept: keys of
+    the host's own weights, as they are here.
     """
-    made = copies(technique, placements(technique, host))
-    keys = exchange.keys(technique, made)
-    lies = places(technique, host)
-    over = times(checkpoint, technique.peers[exchange.LIBRARY])
-    shapes = {key: (over * shape[0], *shape[1:]) for key, shape in wanted(lies.values()).items()}
-    problems = [
-        Problem("peer-differs", f"the checkpoint has no {key}")
-        for key in sorted((keys.keys() | shapes.keys()) - checkpoint.tensors.keys())
-    ]
-    heads = kept | {key for key in checkpoint.tensors if _head(checkpoint, key)}
-    problems += [
-        Problem("peer-differs", f"nothing here is the checkpoint's {key}")
-        for key in sorted(checkpoint.tensors.keys() - keys.keys() - shapes.keys() - heads)
-    ]
-    found = {}
+    made, peer, tensors = (
+        copies(technique, placements(technique, host)),
+        technique.peers[exchange.LIBRARY],
+        checkpoint.tensors,
+    )
+    keys = exchange.keys(technique, made, exchange.targeted(theirs))
+    same = {first[key].data_ptr(): tensors[key] for key in keys if key in first and key in tensors}
+    as_made = {
+        key
+        for key in exchange.still(theirs, first) & tensors.keys()
+        if _equal(tensors[key], same.get(first[key].data_ptr(), first[key]))
+    }
+    problems = list(_unmatched(checkpoint, keys.keys(), kept | as_made))
+    found = {copy.name: _listed(checkpoint, copy, peer) for copy in made if copy.leaf.name in peer.listed}
     for key, copy in keys.items():
-        if key in checkpoint.tensors:
-            value = exchange.unpaired(checkpoint.tensors[key], copy, technique.peers[exchange.LIBRARY])
+        if key in tensors:
+            value = exchange.ours(tensors[key], copy, peer, first.get(key))
             if value.numel() != copy.numel:
                 text = f"{key} is {list(value.shape)} in the checkpoint, and {list(copy.shape)} on this host"
                 problems.append(Problem("peer-differs", text))
+            elif copy.name in found and not torch.equal(found[copy.name], value.reshape(copy.shape)):
+                text = f"{key} is another in the checkpoint than that of other modules, and here they share it"
+                problems.append(Problem("peer-differs", text))
             else:
                 found[copy.name] = value.reshape(copy.shape)
-    for key in sorted(shapes.keys() & checkpoint.tensors.keys()):
-        if (shape := tuple(checkpoint.tensors[key].shape)) != shapes[key]:
-            text = f"{key} is {list(shape)} in the checkpoint, and {list(shapes[key])} on this host"
+    if problems:
+        raise PeftrefError(problems)
+    return found
+
+
+def _in_front(checkpoint: Checkpoint, technique: Technique, host: Host) -> dict[str, Tensor]:
+    """The same of what stands in front of an input or of keys, where several leaves may lie in one tensor."""
+    tensors, lies = checkpoint.tensors, places(technique, host)
+    keys = exchange.keys(technique, copies(technique, placements(technique, host)))
+    over = times(checkpoint, technique.peers[exchange.LIBRARY])
+    whole = {key: (over * shape[0], *shape[1:]) for key, shape in wanted(lies.values()).items()}
+    shapes = {**whole, **{key: copy.shape for key, copy in keys.items()}}
+    problems = list(_unmatched(checkpoint, shapes.keys(), set()))
+    for key in sorted(shapes.keys() & tensors.keys()):
+        fits = tuple(tensors[key].shape) == shapes[key] or (key in keys and tensors[key].numel() == keys[key].numel)
+        if not fits:
+            text = f"{key} is {list(tensors[key].shape)} in the checkpoint, and {list(shapes[key])} on this host"
             problems.append(Problem("peer-differs", text))
     if problems:
         raise PeftrefError(problems)
-    first = {key: checkpoint.tensors[key][: shape[0] // over].contiguous() for key, shape in shapes.items()}
+    found = {copy.name: tensors[key].reshape(copy.shape) for key, copy in keys.items()}
+    first = {key: tensors[key][: shape[0] // over].contiguous() for key, shape in whole.items()}
     return found | {own: place.take(first[place.key]) for own, place in lies.items()}
+
+
+def _unmatched(checkpoint: Checkpoint, known: Set[str], also: Set[str]) -> Iterator[Problem]:
+    """The tensors that a checkpoint lacks, and those that it has beyond these, the task head's, and some more."""
+    for key in sorted(known - checkpoint.tensors.keys()):
+        yield Problem("peer-differs", f"the checkpoint has no {key}")
+    heads = {key for key in checkpoint.tensors if _head(checkpoint, key)}
+    for key in sorted(checkpoint.tensors.keys() - known - heads - also):
+        yield Problem("peer-differs", f"nothing here is the checkpoint's {key}")
+
+
+def _listed(checkpoint: Checkpoint, copy: Copy, peer: Peer) -> Tensor:
+    return torch.tensor(checkpoint.fields[peer.listed[copy.leaf.name]])
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one.to(other), other)
 
 
 def _head(checkpoint: Checkpoint, key: str) -> bool:
@@ -216,8 +245,7 @@ def _head(checkpoint: Checkpoint, key: str) -> bool:
 
 
 @torch.no_grad()
-def _put(attached: Attached, checkpoint: Checkpoint, leaves: Mapping[str, Tensor]) -> None:
-    put_leaves(attached, leaves)
+def _put_head(attached: Attached, checkpoint: Checkpoint) -> None:
     known = dict(attached.model.named_parameters())
     for key, value in checkpoint.tensors.items():
         name = next((name for name in exchange.host_names(key) if name in known), None)

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def peft_model(model: PreTrainedModel, fields: Mapping[str, Any]) -> Iterator[PeftModel]:
+def peft_model(model: PreTrainedModel, fields: Mapping[str, Any], *, apart: bool = False) -> Iterator[PeftModel]:
     """What peft makes of a host by the fields of a config; the host itself is left as it is.
 
+    apart: on a copy of the host's tensors, for what changes them as it begins.
     Raises PeftrefError `peer-refuses` where peft makes nothing of it.
     """
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
@@ -32,7 +33,7 @@ def peft_model(model: PreTrainedModel, fields: Mapping[str, Any]) -> Iterator[Pe
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                made = get_peft_model(_shell(model), kind(**given), autocast_adapter_dtype=False)
+                made = get_peft_model(_shell(model, apart), kind(**given))
             except (ValueError, TypeError, AttributeError) as error:
                 raise fail("peer-refuses", f"peft refuses this host: {str(error).splitlines()[0]}") from None
         yield made
@@ -41,8 +42,9 @@ def peft_model(model: PreTrainedModel, fields: Mapping[str, Any]) -> Iterator[Pe
             parameter.requires_grad_(trained[name])
 
 
-def _shell(model: PreTrainedModel) -> PreTrainedModel:
-    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+def _shell(model: PreTrainedModel, apart: bool) -> PreTrainedModel:
+    tensors = () if apart else (*model.parameters(), *model.buffers())
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
     found = model._modules.pop(CONTAINER, None)
     chains = [(module, module.__dict__.pop("forward")) for module in model.modules() if _changed(module)]
     try:

@@ -41,7 +41,7 @@ def host_fields(technique: Technique, host: Host, peer: Peer) -> dict[str, Any]:
     return found | {theirs: value if len(host.stacks) > 1 else 1 for theirs, value in peer.several.items()}
 
 
-def unlike(technique: Technique, peer: Peer) -> Iterator[Problem]:
+def unsettable(technique: Technique, peer: Peer) -> Iterator[Problem]:
     """The settings that peft cannot have."""
     for name, value in peer.ours.items():
         if technique.settings[name] != value:

@@ -12,6 +12,7 @@ from torch import Tensor
 from peftref.compile.attached import Attached, own_parameters
 from peftref.design.write import whole_folder
 from peftref.exchange.peft import form as exchange
+from peftref.exchange.peft.alike import refuse_others, unlike, unshared
 from peftref.exchange.peft.front import front_fields, unread
 from peftref.exchange.peft.shell import peft_model
 from peftref.problem import PeftrefError, Problem, fail
@@ -30,9 +31,13 @@ def write_peft(attached: Attached, folder: str | Path) -> Path:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise fail("save-place", f"{target} holds something else", hint="give a new folder")
     technique, host, module = attached.technique, attached.modules.host, attached.module
-    fields = exchange.config(technique, host)
+    peer = exchange.peer_of(technique)
+    if peer.refused or not (peer.keys or peer.folds):
+        raise fail(
+            "no-peer", peer.refused or f"{exchange.LIBRARY} keeps the tensors of {technique.name} in another form"
+        )
     leaves = {copy.name: module.leaf(copy.name).detach() for copy in module.copies}
-    tensors = exchange.state(technique, host, leaves)
+    fields = exchange.config(technique, host, leaves)
     front = front_fields(fields["peft_type"], attached.model)
     if front:
         problems = list(unread(technique, host, attached.model))
@@ -42,8 +47,9 @@ def write_peft(attached: Attached, folder: str | Path) -> Path:
     heads = sorted({name.split(".")[0] for name, each in own_parameters(attached.model) if each.requires_grad})
     if heads:
         fields["modules_to_save"] = heads
-    with peft_model(attached.model, fields) as theirs:
-        _fill(theirs, tensors, exchange.made(technique, host, theirs), leaves)
+    with peft_model(attached.model, fields, apart=peer.mutates is not None) as theirs:
+        refuse_others(technique, host, theirs)
+        _fill(attached, theirs, leaves)
         try:
             with whole_folder(target) as made:
                 theirs.save_pretrained(str(made), save_embedding_layers=False)  # they are as the host has them
@@ -53,25 +59,30 @@ def write_peft(attached: Attached, folder: str | Path) -> Path:
 
 
 @torch.no_grad()
-def _fill(
-    theirs: PeftModel, tensors: Mapping[str, Tensor], made: Mapping[str, Tensor], leaves: Mapping[str, Tensor]
-) -> None:
-    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+def _fill(attached: Attached, theirs: PeftModel, leaves: Mapping[str, Tensor]) -> None:
+    from peft.utils import set_peft_model_state_dict
 
+    technique, host = attached.technique, attached.modules.host
+    mutates = exchange.peer_of(technique).mutates is not None
+    tensors, like = exchange.state(technique, host, leaves, theirs), exchange.beginning(theirs)
     problems = [
         Problem("peer-differs", f"peft makes {name} itself, and not as it is here")
-        for name, value in made.items()
-        if not torch.equal(value.to(leaves[name].device), leaves[name])
+        for name, value in exchange.made(technique, host, theirs).items()
+        if not mutates and not torch.equal(value.reshape(leaves[name].shape).to(leaves[name]), leaves[name])
     ]
-    like = get_peft_model_state_dict(theirs)
-    heads = {key for key in like if key not in tensors}
+    problems += unshared(exchange.keys(technique, attached.module.copies, exchange.targeted(theirs)), like)
     for key in sorted(tensors.keys() - like.keys()):
         problems.append(Problem("peer-differs", f"peft has no tensor {key}"))
     for key, value in tensors.items():
         if key in like and like[key].numel() != value.numel():
             text = f"{key} is {list(like[key].shape)} in peft, and {list(value.shape)} here"
             problems.append(Problem("peer-differs", text))
+        elif key in like and not torch.equal(value.to(like[key].dtype).to(value.dtype), value):
+            kept = str(like[key].dtype).removeprefix("torch.")
+            problems.append(Problem("peer-differs", f"peft keeps {key} in {kept}, which loses some of what it is here"))
     if problems:
         raise PeftrefError(problems)
     shaped = {key: value.reshape(like[key].shape) for key, value in tensors.items()}
-    set_peft_model_state_dict(theirs, shaped | {key: like[key] for key in heads})
+    set_peft_model_state_dict(theirs, like | shaped)
+    if exchange.looked_at(technique) and (problems := list(unlike(attached, theirs))):
+        raise PeftrefError(problems)

@@ -11,9 +11,9 @@ from typing import Any
 
 from peftref.analyse.count import own_sizes, untransposed
 from peftref.design.insertion import Insertion, insertions
-from peftref.design.placement import numbers
+from peftref.design.placement import numbers, scaled
 from peftref.design.technique import Technique
-from peftref.host.architecture import ARCHITECTURE, GROUPS
+from peftref.host.architecture import GROUPS
 from peftref.host.host import Host
 from peftref.lang.check import Effect
 from peftref.lang.expr import Expr, Name, names
@@ -75,9 +75,11 @@ def _insertion(insertion: Insertion) -> Plain:
 
 
 def _effect(effect: Effect, insertion: Insertion) -> Plain:
-    """Of each quantity that is set, the leaves that it reads and the parts of it that need no input."""
+    """Of each quantity that is set, the leaves that it reads and the parts of it that need no input, and what must be there to be set."""
+    linear = effect.kind == "linear"
     return {
         quantity: {
+            "needs": quantity if not linear or (quantity == "b" and scaled("b", value)) else None,
             "reads": [name for name in insertion.leaves if name in names(value)],
             "parts": [_part(part, effect, insertion) for part in _parts(value, effect)],
         }
@@ -126,6 +128,5 @@ def host_numbers(host: Host) -> Plain:
 
 
 def architecture_numbers() -> Plain:
-    """What the calculator knows of the reference architecture: words for several slots, and which slots are linear."""
-    linear = [slot.name for slot in ARCHITECTURE.slots if slot.kind == "linear"]
-    return {"groups": {word: list(slots) for word, slots in GROUPS.items()}, "linear": linear}
+    """What the calculator knows of the reference architecture: words for several slots."""
+    return {"groups": {word: list(slots) for word, slots in GROUPS.items()}}

@@ -87,16 +87,16 @@ def placements(technique: Technique, host: Host) -> tuple[Placement, ...]:
 
 def _had(effect: Effect, site: Site) -> Effect:
     """What an effect is where a linear slot has no bias: one that is added to is made, and one that is scaled is left out."""
-    if effect.kind != "linear" or "b" not in site.lacks or not _scaled("b", effect.values.get("b")):
+    if effect.kind != "linear" or "b" not in site.lacks or not scaled("b", effect.values.get("b")):
         return effect
     return replace(effect, values={name: value for name, value in effect.values.items() if name != "b"})
 
 
-def _scaled(name: str, value: Expr | None) -> bool:
+def scaled(name: str, value: Expr | None) -> bool:
     """Whether a value reads a name other than as a term of a sum."""
     match value:
         case Call("add" | "sub", (left, right)):
-            return _scaled(name, left) or _scaled(name, right)
+            return scaled(name, left) or scaled(name, right)
         case None | Name():
             return False
     return name in names(value)

@@ -78,8 +78,7 @@ window.peftref = window.peftref || {};
         for (const site of there) {
           const chosen = site.layer === null ? insert.layers.rule === "all" : (deep(site) ? depths : layers).has(site.layer);
           if (site.stack !== stack || !chosen) continue;
-          const set = Object.entries(insert.slots[site.slot]).filter(([quantity]) =>
-            peftref.hosts.linear.includes(site.slot) || !site.lacks.includes(quantity));
+          const set = Object.entries(insert.slots[site.slot]).filter(([, value]) => !site.lacks.includes(value.needs));
           beginning(site, insert, set);
           if (set.length) found.push({ site, insert, values: set.map(([, value]) => value) });
         }

@@ -99,7 +99,8 @@ def _stands(technique: Technique, stage: Stage) -> bool:
 
 def _own(technique: Technique, stage: Stage) -> Any:
     model = copy.deepcopy(stage.model)
-    attach(model, technique, batch=stage.samples, length=stage.length, host=stage.host)
+    batches = [stage.batch] if technique.procedures else None
+    attach(model, technique, batch=stage.samples, length=stage.length, host=stage.host, batches=batches)
     for name in stage.also:
         model.get_parameter(name).requires_grad_(True)
     return model

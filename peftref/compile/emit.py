@@ -88,6 +88,7 @@ class Emitter:
             return repr(number)
         known = {
             "add": self._add,
+            "sub": self._sub,
             "matmul": self._matmul,
             "einsum": self._einsum,
             "sum": self._sum,
@@ -137,7 +138,12 @@ class Emitter:
         return any(isinstance(node, Name) and node.name in self.tensors for node in walk(expr))
 
     def _add(self, expr: Call) -> str:
-        """A sum; where one side is a matrix times a value per token, both in one pass."""
+        """A sum; where one side is a matrix times a value per token, both in one pass. `a + (b - c)` is `(a + b) - c` then."""
+        a, right = expr.args
+        if isinstance(right, Call) and right.op == "sub" and self._once(right):
+            b, c = right.args
+            if isinstance(c, Call) and self._adds_product(expr, c):
+                return self._sub(Call("sub", (Call("add", (a, b)), c)))
         for sum_side, product in (expr.args, expr.args[::-1]):
             if isinstance(product, Call) and self._adds_product(sum_side, product):
                 matrix, vector = (self.expression(arg) for arg in product.args)
@@ -146,9 +152,21 @@ class Emitter:
                 return f"op.add_product({self.expression(sum_side)}, {vector}, {matrix})"
         return TABLE["add"].torch.format(*(self._atom(arg) for arg in self._aligned(expr)))
 
+    def _sub(self, expr: Call) -> str:
+        """A difference; where a matrix times a value per token is taken from a value, both in one pass."""
+        whole, product = expr.args
+        if isinstance(product, Call) and self._adds_product(whole, product) and self.scope.kind(whole).per == "token":
+            matrix, vector = (self.expression(arg) for arg in product.args)
+            return f"op.add_product({self.expression(whole)}, {vector}, {matrix}, -1)"
+        return TABLE["sub"].torch.format(*(self._atom(arg) for arg in self._aligned(expr)))
+
+    def _once(self, expr: Expr) -> bool:
+        """Whether a part is wanted nowhere else, and has no name."""
+        return expr not in self._done and expr not in self.given and self._uses[expr] <= 1 and expr not in self.labels
+
     def _adds_product(self, sum_side: Expr, product: Call) -> bool:
         """Whether a sum is a product that is wanted nowhere else, and a value or a constant of the same shape."""
-        if product.op != "matmul" or product in self._done or self._uses[product] > 1 or product in self.labels:
+        if product.op != "matmul" or not self._once(product):
             return False
         matrix, vector = (self.scope.kind(arg) for arg in product.args)
         whole = self.scope.kind(sum_side)

@@ -21,11 +21,11 @@ from peftref.compile.unrolled import unrolled as unrolled
 from peftref.problem import fail
 
 
-def add_product(h: Tensor, x: Tensor | Entering, matrix: Tensor) -> Tensor:
-    """h [..., a] plus a matrix [a, b] times x [..., b], written in one pass."""
+def add_product(h: Tensor, x: Tensor | Entering, matrix: Tensor, sign: int = 1) -> Tensor:
+    """h [..., a] plus, or minus, a matrix [a, b] times x [..., b], written in one pass."""
     if isinstance(x, Entering):
-        return h + x.product(matrix)
-    return torch.addmm(h.reshape(-1, h.shape[-1]), x.reshape(-1, x.shape[-1]), matrix.t()).view(h.shape)
+        return h + sign * x.product(matrix)
+    return torch.addmm(h.reshape(-1, h.shape[-1]), x.reshape(-1, x.shape[-1]), matrix.t(), alpha=sign).view(h.shape)
 
 
 def kron(a: Tensor, b: Tensor) -> Tensor:

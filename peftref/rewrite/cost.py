@@ -14,6 +14,10 @@ from peftref.lang.scope import Scope
 
 FLOPS_PER_ELEMENT = 24
 """How many operations of a matrix product take as long as writing one number and reading it back (measured, see benchmarks)."""
+LARGE = 1 << 23
+"""Numbers above which a value gets memory that was not used before, on a CPU: each page of it must be got first."""
+FLOPS_PER_FRESH = 450
+"""How many operations of a matrix product take as long as writing one number of such a value (measured, 5 ns)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,16 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """flops: forward; backward: flops backward; elements: numbers written, both ways; saved: numbers kept for backward."""
+    """flops: forward; backward: flops backward; elements: numbers written, both ways; saved: numbers kept for backward.
+
+    fresh: those of the numbers written that are of very large values.
+    """
 
     flops: int = 0
     backward: int = 0
     elements: int = 0
     saved: int = 0
+    fresh: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -40,6 +48,7 @@ class Cost:
             self.backward + other.backward,
             self.elements + other.elements,
             self.saved + other.saved,
+            self.fresh + other.fresh,
         )
 
     def __sub__(self, other: Cost) -> Cost:
@@ -48,12 +57,13 @@ class Cost:
             self.backward - other.backward,
             self.elements - other.elements,
             self.saved - other.saved,
+            self.fresh - other.fresh,
         )
 
     @property
     def score(self) -> int:
         """One number to choose by: all operations, and the numbers written as if they were operations."""
-        return self.flops + self.backward + FLOPS_PER_ELEMENT * self.elements
+        return self.flops + self.backward + FLOPS_PER_ELEMENT * self.elements + FLOPS_PER_FRESH * self.fresh
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class Meter:
         seen: set[Expr] = set()
         kept: set[Expr] = set()
         total = self._cost(expr, seen, kept)
-        return Cost(total.flops, total.backward, total.elements, sum(self.elements(node) for node in kept))
+        return replace(total, saved=sum(self.elements(node) for node in kept))
 
     def kept(self, expr: Expr) -> frozenset[Expr]:
         """The values that are kept for backward."""
@@ -146,7 +156,8 @@ class Meter:
             product = len(op.linear & set(range(len(operands)))) > 1
             if activation and ((product and others) or (not op.linear and op.name not in ("add", "sub") and needing)):
                 kept.add(arg)
-        return total + Cost(flops, _backward(expr, flops, needing), moved * (1 + bool(needing)))
+        written = moved * (1 + bool(needing))
+        return total + Cost(flops, _backward(expr, flops, needing), written, fresh=written if moved > LARGE else 0)
 
     def _flops(self, expr: Call, operands: Sequence[Expr]) -> int:
         times = self.times(expr)

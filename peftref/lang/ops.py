@@ -97,11 +97,11 @@ def _fourier_flops(args: tuple[Shape, ...], out: Shape) -> int:
 
 
 def _sparse_flops(args: tuple[Shape, ...], out: Shape) -> int:
-    return 2 * _ENTRY * args[0][0]
+    return 2 * _ENTRY * args[0][0] + _TURNED * (args[2][0] + out[0])
 
 
-_ENTRY = 36
-"""Operations of a dense product that take as long as one of a sparse product (measured)."""
+_ENTRY, _TURNED = 14, 350
+"""Operations of a dense product that take as long as one of a sparse product, and as bringing one number there and back (measured)."""
 _REAL, _COMPLEX = 200, 400
 """Operations of a matrix product that take as long as one number of a fast Fourier transform, there and written (measured)."""
 _ONE, _TWO = (1, 1), (2, 2)

@@ -156,7 +156,8 @@ class Meter:
             product = len(op.linear & set(range(len(operands)))) > 1
             if activation and ((product and others) or (not op.linear and op.name not in ("add", "sub") and needing)):
                 kept.add(arg)
-        written = moved * (1 + bool(needing))
+        outer = op.name in ("mul", "div") or (op.name == "einsum" and not flops)
+        written = moved * (1 + (len(needing) if outer else bool(needing)))
         return total + Cost(flops, _backward(expr, flops, needing), written, fresh=written if moved > LARGE else 0)
 
     def _flops(self, expr: Call, operands: Sequence[Expr]) -> int:

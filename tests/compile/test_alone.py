@@ -19,7 +19,7 @@ from tests.small import small
 DENSE = (
     "adalora", "bat", "bd_lora", "c3a", "corda", "deft", "delora", "eva", "fourierft", "glora", "gralora", "kasa", "krona", "loha",
     "lokr", "lora", "lora_all", "lora_bias", "lora_plus", "loretta", "nola", "olora", "osf", "para", "peanut", "pissa", "qalora",
-    "randlora", "rslora", "s4", "shira", "svdiff", "svft", "unilora", "vblora", "waveft",
+    "randlora", "rslora", "s4", "shira", "supertuning", "svdiff", "svft", "unilora", "vblora", "waveft",
 )  # fmt: skip
 """What has the form on a tiny llama; on a gpt2, whose projections of attention are fused, what stands beside these has it too."""
 

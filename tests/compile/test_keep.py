@@ -69,9 +69,9 @@ def test_a_trained_network_of_prefixes_is_seen_at_every_step() -> None:
 def test_a_product_of_frozen_leaves_is_apart_from_what_is_trained() -> None:
     leaves = (
         "{F: {shape: [d_model, 4], init: {normal: 0.3}, frozen: true}, G: {shape: [4, d_model], init: {normal: 0.3}, frozen: true},"
-        " l: {shape: [d_model], init: ones}}"
+        " l: {shape: [d_model], init: zeros}}"
     )
-    text = f"{{name: m, title: M, insert: [{{at: ffn, leaves: {leaves}, equation: h' = h + l * (tanh(F @ G) @ h)}}]}}"
+    text = f"{{name: m, title: M, insert: [{{at: ffn, leaves: {leaves}, equation: h' = h + tanh(F @ G) @ h + l}}]}}"
     model = build("bert")
     found = attach(model, read(text))
     assert "def frozen(self)" in found.module.sources[0].text

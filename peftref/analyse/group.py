@@ -21,9 +21,5 @@ def groups(technique: Technique, placed: Iterable[Placement]) -> tuple[list[Plac
 
 def meter(technique: Technique, placement: Placement, load: Load) -> Meter:
     """What measures the expressions of a placement, when its trained leaves and all that it reads of the input need a gradient."""
-    effect = placement.effect
-    sizes = {k: v for k, v in numbers(placement.site, technique.settings).items() if isinstance(v, int)}
-    leaves = {name for name, leaf in placement.insertion.leaves.items() if leaf.trainable}
-    entries = effect.scope.entries.items()
-    inputs = {name for name, entry in entries if entry.role == "quantity" and entry.kind.per != "none"}
-    return Meter(effect.scope, sizes, Load(load.tokens, load.length, frozenset(leaves | inputs)))
+    given = numbers(placement.site, technique.settings)
+    return Meter.training(placement.effect.scope, placement.insertion.leaves.values(), given, load)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from peftref.analyse.alone import alone
+from peftref.analyse.group import meter
 from peftref.compile.emit import Emitter
 from peftref.compile.module_name import class_name
 from peftref.design.insertion import Insertion
@@ -64,20 +65,10 @@ def alone_source(technique: Technique, placement: Placement, *, load: Load | Non
     if not site.whole:
         return None
     title, sizes = f"{class_name(technique.name, site.slot)}Alone", numbers(site, technique.settings)
-    found = alone(given, effect, site.lacks, sizes, _meter(given, effect.scope, sizes, load))
+    found = alone(given, effect, site.lacks, sizes, meter(technique, placement, load or Load()))
     if found is None:
         return None
     return value_source(title, given, effect.scope, {"h": found.value}, sizes, labels=effect.labels, load=load)
-
-
-def _meter(insertion: Insertion, scope: Scope, sizes: Mapping[str, int | float], load: Load | None) -> Meter:
-    learning = frozenset(
-        [name for name, leaf in insertion.leaves.items() if leaf.trainable]
-        + [name for name, entry in scope.entries.items() if entry.role == "quantity" and entry.kind.per != "none"]
-    )
-    base = load or Load()
-    whole = {name: value for name, value in sizes.items() if isinstance(value, int)}
-    return Meter(scope, whole, Load(base.tokens, base.length, learning))
 
 
 def value_source(
@@ -94,16 +85,16 @@ def value_source(
     """The class that computes some values over the leaves of an insertion, each in its cheapest form."""
     leaves = insertion.leaves
     quantities = [name for name, entry in scope.entries.items() if entry.role == "quantity"]
-    meter = _meter(insertion, scope, sizes, load)
+    measure = Meter.training(scope, leaves.values(), sizes, load or Load())
     decisions: list[Decision] = []
     better: dict[str, Expr] = {}
     for name, value in values.items():
-        better[name], made = optimise(value, meter)
+        better[name], made = optimise(value, measure)
         decisions += made
     read = frozenset().union(*(names(value) for value in better.values()))
     used = [name for name in quantities if name in read] + sorted(name for name in read if "." in name)
     own = tuple(name for name in leaves if name in read)
-    tensors = {name: _read(leaves[name], meter.sizes) for name in own}
+    tensors = {name: _read(leaves[name], measure.sizes) for name in own}
     tensors |= {name: name.replace(".", "_") for name in used}
     nodes = {node for value in better.values() for node in walk(value)}
     own_labels = {expr: label for expr, label in labels.items() if expr in nodes}

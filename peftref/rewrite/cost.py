@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -10,7 +10,7 @@ from peftref.host.architecture import ARCHITECTURE
 from peftref.lang.einsum import parse_pattern
 from peftref.lang.expr import Call, Expr, Name, Text
 from peftref.lang.ops import TABLE
-from peftref.lang.scope import Scope
+from peftref.lang.scope import Leaf, Scope
 
 FLOPS_PER_ELEMENT = 24
 """How many operations of a matrix product take as long as writing one number and reading it back (measured, see benchmarks)."""
@@ -83,6 +83,17 @@ class Meter:
     load: Load
     given: frozenset[Expr] = frozenset()
     _shapes: dict[Expr, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+    @staticmethod
+    def training(scope: Scope, leaves: Iterable[Leaf], numbers: Mapping[str, object], load: Load) -> Meter:
+        """What measures while leaves are trained, and all that is read of the input needs a gradient as well.
+
+        numbers: sizes and settings.
+        """
+        trained = {leaf.name for leaf in leaves if leaf.trainable}
+        inputs = {name for name, one in scope.entries.items() if one.role == "quantity" and one.kind.per != "none"}
+        sizes = {name: value for name, value in numbers.items() if isinstance(value, int)}
+        return Meter(scope, sizes, Load(load.tokens, load.length, frozenset(trained | inputs)))
 
     def cost(self, expr: Expr) -> Cost:
         """The cost of an expression, equal parts counted once."""

@@ -16,17 +16,15 @@ class Peer(Frozen):
 
     type: str = Field(description="the name of its type there")
     settings: Fixed[Line] = Field(
-        FrozenMap(), description="what it calls the settings: OURS: THEIRS, or THEIRS.INNER within a field of several"
+        FrozenMap(),
+        description="the settings by its fields: OURS: THEIRS, or THEIRS.INNER within a field of several, or an expression of its "
+        "fields and sizes of the host: d_model // THEIRS",
+    )
+    follow: Fixed[Line | int] = Field(
+        FrozenMap(), description="its fields that follow from sizes of the host and its other fields: THEIRS: n_layers"
     )
     values: Fixed[Fixed[SettingField]] = Field(
         FrozenMap(), description="what it calls the values of settings, where otherwise: SETTING: {OURS: THEIRS}"
-    )
-    ratios: Fixed[Identifier] = Field(
-        FrozenMap(), description="sizes of ours that it keeps as d_model over the size: OURS: THEIRS"
-    )
-    shares: Fixed[Line] = Field(
-        FrozenMap(),
-        description="settings that say one of how many: OURS: THEIRS, where theirs is one over ours, or 1 - THEIRS",
     )
     listed: Fixed[Identifier] = Field(
         FrozenMap(), description="frozen leaves that stand in its config as a list of numbers: LEAF: THEIRS"
@@ -35,10 +33,6 @@ class Peer(Frozen):
     fixed: Fields[SettingField | tuple[SettingField, ...]] = Field(
         FrozenMap(), description="its fields that have one value for this technique"
     )
-    equal: Fixed[Identifier] = Field(
-        FrozenMap(), description="its fields that have the value of another one for this technique: FIELD: FIELD"
-    )
-    without_bias: bool = Field(False, description="whether it is this technique only where a site has no bias")
     refused: Line | None = Field(None, description="why none of its checkpoints is this technique, nor is any written")
     orthonormal: tuple[Identifier, ...] = Field(
         (), description="leaves whose orthonormal columns it keeps under torch's orthogonal parametrisation"
@@ -70,15 +64,8 @@ class Peer(Frozen):
         description="the technique that its saved modules are, where they keep what the equation makes of the leaves, and not these",
     )
     stack: Line | None = Field(None, description="the stack in which it stands, where a host has several")
-    sizes: Fixed[Line] = Field(FrozenMap(), description="its fields that are sizes of the host: THEIRS: SIZE")
-    several: Fixed[SettingField] = Field(
-        FrozenMap(), description="its fields that have this value on a host of several stacks, and 1 on others"
-    )
     spare: Identifier | None = Field(
         None, description="its field that says how many times over its tensors are kept, of which the first is read"
-    )
-    sums: Fixed[tuple[Identifier, ...]] = Field(
-        FrozenMap(), description="its fields that are sums of settings of ours: THEIRS: [OURS, ...]"
     )
     lists: Fixed[Identifier] = Field(
         FrozenMap(), description="its fields that are lists as long as a setting of ours says: THEIRS: OURS"
@@ -91,7 +78,8 @@ class Peer(Frozen):
         (), description="its types of task for which a model with it can be called; all where left out"
     )
     without: tuple[Line, ...] = Field(
-        (), description="quantities that it counts twice, so that the host must lack them: attention.output.b"
+        (),
+        description="quantities with which it computes something else, so that the host must lack them: attention.output.b, or b at each site",
     )
     harmless: Fields[tuple[SettingField, ...]] = Field(
         FrozenMap(),

@@ -76,7 +76,7 @@ def test_any_technique_goes_there_and_back(tmp_path: Path) -> None:
             for part in (technique.peers["adapters"], *technique.peers["adapters"].parts)
             for name, value in part.ours.items()
         }
-        if "alpha" in technique.peers["adapters"].equal and "alpha" in technique.settings:
+        if "alpha" in technique.peers["adapters"].follow and "alpha" in technique.settings:
             fixed["alpha"] = small(technique).settings["r"]
         model = host("bert")
         attached = attach(model, small(technique).with_settings(**fixed))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from peftref.design.technique import Technique
 from peftref.exchange.adapters.library import LIBRARY, Type, holder, layer_number, library, slot_names, standing
 from peftref.exchange.adapters.orthogonal import parametrised
 from peftref.exchange.layout import Layout, Place, numbered, packed
+from peftref.exchange.terms import solved, value_of
 from peftref.host.architecture import slots_of
 from peftref.host.host import Host
 from peftref.host.site import Site
@@ -55,17 +55,18 @@ def config(technique: Technique, host: Host) -> dict[str, Any]:
             if technique.settings[name] != value:
                 text = f"{LIBRARY} has {technique.name} with {name} = {value} only, not {technique.settings[name]}"
                 problems.append(Problem("peer-field", text))
-        for ours, theirs in part.settings.items():
+        said: dict[str, Any] = {}
+        sizes = dict(host.stacks[0].sizes)
+        for ours, text in part.settings.items():
             value = technique.settings[ours]
-            fields[theirs] = part.values.get(ours, {}).get(str(value), value)
-        for ours, theirs in part.ratios.items():
-            fields[theirs] = _ratio(host.stacks[0].sizes["d_model"], int(technique.settings[ours]))
-        fields |= dict(part.fixed)
-        for field, other in part.equal.items():
-            if field in part.settings.values() and fields[field] != fields[other]:
-                text = f"{LIBRARY} has {technique.name} with {field} = {other} only, not {fields[field]}"
-                problems.append(Problem("peer-field", text))
-            fields[field] = fields[other]
+            said |= solved(text, part.values.get(ours, {}).get(str(value), value), sizes | said)
+        fields |= said | dict(part.fixed)
+        for field, other in part.follow.items():
+            value = value_of(str(other), sizes | fields)
+            if field in said and fields[field] != value:
+                told = f"{LIBRARY} has {technique.name} with {field} = {other} only, not {fields[field]}"
+                problems.append(Problem("peer-field", told))
+            fields[field] = value
         sites = [each.site for each in placed if _names(each) & part.keys.keys() and each.site.slot in kind.known]
         _stand(kind, host, sites, fields)
         problems += [*_misplaced(technique, part, kind, host, sites, fields), *_cut(technique, part, placed)]
@@ -78,14 +79,6 @@ def config(technique: Technique, host: Host) -> dict[str, Any]:
 
 def _names(placement: Placement) -> set[str]:
     return {leaf.name for leaf in placement.leaves}
-
-
-def _ratio(width: int, size: int) -> int | float:
-    """What adapters divides a width by, rounding down, to come to a size."""
-    found = width / size
-    while int(width // found) < size:
-        found = math.nextafter(found, 0)
-    return int(found) if found == int(found) else found
 
 
 def _stand(kind: Type, host: Host, sites: list[Site], fields: dict[str, Any]) -> None:
@@ -134,7 +127,7 @@ def _cut(technique: Technique, part: Peer, placed: tuple[Placement, ...]) -> Ite
 
 def otherwise(technique: Technique, placed: tuple[Placement, ...]) -> Iterator[Problem]:
     """Sites at which adapters computes something else than a technique."""
-    wary = {name for part, _ in parts_of(technique) if part.without_bias for name in part.keys}
+    wary = {name for part, _ in parts_of(technique) if "b" in part.without for name in part.keys}
     for placement in placed:
         if _names(placement) & wary and "b" not in placement.site.lacks:
             text = f"{LIBRARY} computes something else than {technique.name} at {placement.site.name}: it has a bias"

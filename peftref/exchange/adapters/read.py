@@ -22,6 +22,7 @@ from peftref.exchange.adapters.orthogonal import plain
 from peftref.exchange.checkpoint import CONFIG, Checkpoint, read_checkpoint
 from peftref.exchange.layout import packed, wanted
 from peftref.exchange.stands import moved
+from peftref.exchange.terms import read_names, value_of
 from peftref.host.architecture import slots_of
 from peftref.host.host import Host
 from peftref.host.resolve import resolve
@@ -111,16 +112,14 @@ def _plainness(technique: Technique) -> tuple[int, bool]:
 
 def _settings(config: Config, part: Peer, kind: Type, host: Host, problems: list[Problem]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for ours, theirs in part.settings.items():
-        value = config.get(theirs, kind.fields.get(theirs))
+    fields = {**host.stacks[0].sizes, **kind.fields, **config}
+    for ours, text in part.settings.items():
+        value = value_of(text, fields)
         known = {str(there): here for here, there in part.values.get(ours, {}).items()}
         found[ours] = known.get(str(value), value)
-    for ours, theirs in part.ratios.items():
-        ratio = config.get(theirs, kind.fields.get(theirs))
-        if isinstance(ratio, int | float) and ratio > 0:
-            found[ours] = max(1, int(host.stacks[0].sizes["d_model"] // ratio))
-        else:
-            problems.append(Problem("peer-field", f"{theirs} is {ratio!r}, and only one number can be expressed"))
+        if value is None and text not in fields:
+            told = " and ".join(f"{name} is {fields.get(name)!r}" for name in read_names(text))
+            problems.append(Problem("peer-field", f"{told}, and {text} gives no number for {ours}"))
     return found
 
 
@@ -131,19 +130,12 @@ def _inexpressible(config: Config, part: Peer, kind: Type) -> Iterator[Problem]:
         if config.get(field, kind.fields.get(field)) != value:
             found = config.get(field, kind.fields.get(field))
             yield Problem("peer-field", f"{field} is {found!r}, and only {value!r} can be expressed")
-    for field, other in part.equal.items():
-        value, wanted = (config.get(each, kind.fields.get(each)) for each in (field, other))
+    for field, text in part.follow.items():
+        value, wanted = config.get(field, kind.fields.get(field)), value_of(str(text), {**kind.fields, **config})
         if value != wanted:
-            yield Problem("peer-field", f"{field} is {value!r}, and only {other}, {wanted!r}, can be expressed")
-    said = {
-        *part.settings.values(),
-        *part.ratios.values(),
-        *part.equal,
-        *part.fixed,
-        *part.ignored,
-        *kind.ignored,
-        *kind.stands,
-    }
+            yield Problem("peer-field", f"{field} is {value!r}, and only {text}, {wanted!r}, can be expressed")
+    told = {field for text in part.settings.values() for field in read_names(text)}
+    said = {*told, *part.follow, *part.fixed, *part.ignored, *kind.ignored, *kind.stands}
     for field, value in config.items():
         if field in kind.fields and field not in said and value != kind.fields[field]:
             yield Problem("peer-field", f"{field} is {value!r}, which no technique in the catalogs expresses")

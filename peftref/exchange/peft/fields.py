@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from peftref.design.peer import Peer
 from peftref.design.technique import Technique
-from peftref.problem import Problem, fail
-
-REST = "1 - "
-"""What stands in front of a field that is what a share leaves of one."""
+from peftref.exchange.terms import read_names, solved, value_of
+from peftref.problem import Problem
 
 
 def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,41 +43,22 @@ def flat(fields: Mapping[str, Any], peer: Peer) -> dict[str, Any]:
 
 def written(technique: Technique, peer: Peer, lists: Mapping[str, list[int]]) -> dict[str, Any]:
     """The fields that say the settings of a technique, by their paths. lists: of the leaves that are listed, by the field."""
-    found: dict[str, Any] = {theirs: technique.settings[ours] for ours, theirs in peer.settings.items()}
-    for ours, text in peer.shares.items():
-        share = math.ceil(1e12 / int(technique.settings[ours])) / 1e12  # a little more, for what is rounded down
-        found[text.removeprefix(REST)] = 1 - share if text.startswith(REST) else share
-    found |= {theirs: sum(int(technique.settings[each]) for each in ours) for theirs, ours in peer.sums.items()}
+    found: dict[str, Any] = {}
+    for ours, text in peer.settings.items():
+        found |= solved(text, technique.settings[ours], found)
     found |= {theirs: [0] * int(technique.settings[ours]) for theirs, ours in peer.lists.items()}
     return {**found, **lists, **peer.fixed}
 
 
 def settings(technique: Technique, peer: Peer, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the fields of a config say. Raises PeftrefError `peer-field` where a field is no sum of settings."""
-    found: dict[str, Any] = {ours: fields[theirs] for ours, theirs in peer.settings.items()}
-    found |= summed(fields, found, peer) | dict(peer.ours)
-    found |= {ours: _number(text, fields) for ours, text in peer.shares.items()}
+    """The settings that the fields of a config say."""
+    found: dict[str, Any] = {ours: value_of(text, fields) for ours, text in peer.settings.items()}
+    found |= dict(peer.ours)
     for leaf, theirs in peer.listed.items():
         listed = fields[theirs]
         (own,) = (insert.leaves[leaf] for insert in technique.insert if leaf in insert.leaves)
         found |= {word: len(listed) for word in own.words() if word in technique.settings}
         found |= {setting: listed[0] for _, setting in own.init.settings()}
-    return found
-
-
-def summed(fields: Mapping[str, Any], settings: Mapping[str, Any], peer: Peer) -> dict[str, Any]:
-    """The settings that are known by their sum with others. Raises PeftrefError `peer-field` where the fields are no such sum.
-
-    >>> summed({"all": 20}, {"kept": 1}, Peer(type="CARTRIDGE", sums={"all": ["kept", "tokens"]}))
-    {'tokens': 19}
-    """
-    found: dict[str, Any] = {}
-    for theirs, ours in peer.sums.items():
-        open_ones = [name for name in ours if name not in settings]
-        numbers = [fields.get(theirs), *(settings[name] for name in ours if name in settings)]
-        if len(open_ones) != 1 or not all(type(number) is int for number in numbers) or numbers[0] <= sum(numbers[1:]):
-            raise fail("peer-field", f"{theirs} is {fields.get(theirs)!r}, which is no sum of {' and '.join(ours)}")
-        found[open_ones[0]] = numbers[0] - sum(numbers[1:])
     return found
 
 
@@ -97,14 +75,7 @@ def inexpressible(
         if not _same(there, value) and not ((field in fields or "." not in field) and _harmless(field, there, peer)):
             wanted = list(value) if isinstance(value, tuple) else value
             yield Problem("peer-field", f"{field} is {there!r}, and only {wanted!r} can be expressed")
-    for field in (each for each in peer.settings.values() if "." in each and each not in fields):
-        yield Problem("peer-field", f"{field} is not given, which says that it is another technique")
-    for text in peer.shares.values():
-        number = _number(text, fields)
-        if number is None:
-            field = text.removeprefix(REST)
-            told = f"{field} is {fields.get(field)!r}, and only one in a whole number of weights can be expressed"
-            yield Problem("peer-field", told)
+    yield from unsolved(peer, fields)
     for theirs in peer.listed.values():
         if not fields.get(theirs):
             yield Problem("peer-field", f"{theirs} is {fields.get(theirs)!r}, and a list of numbers is needed")
@@ -115,25 +86,32 @@ def inexpressible(
             yield Problem("peer-field", f"{field} is {value!r}, which no technique in the catalogs expresses")
 
 
+def unsolved(peer: Peer, fields: Mapping[str, Any]) -> Iterator[Problem]:
+    """The settings that cannot be told from the fields."""
+    for ours, text in peer.settings.items():
+        theirs = read_names(text)
+        missing = [field for field in theirs if "." in field and field not in fields]
+        for field in missing:
+            yield Problem("peer-field", f"{field} is not given, which says that it is another technique")
+        value = value_of(text, fields)
+        if theirs != (text,) and not missing and not (type(value) is int and value > 0):
+            told = " and ".join(f"{field} is {fields.get(field)!r}" for field in theirs)
+            yield Problem("peer-field", f"{told}, and {text} gives no whole number for {ours}")
+
+
+def spoken_of(peer: Peer) -> set[str]:
+    """The fields that say settings."""
+    return {field for text in peer.settings.values() for field in read_names(text)}
+
+
 def _names(peer: Peer) -> set[str]:
     """Every field, by its path, of which a peer speaks."""
     return {*_said(peer), *peer.harmless}
 
 
 def _said(peer: Peer) -> set[str]:
-    """The fields that are settings, leaves or sites, or have one value."""
-    shares = {text.removeprefix(REST) for text in peer.shares.values()}
-    one = {*peer.settings.values(), *shares, *peer.listed.values(), *peer.fixed, *peer.targets}
-    return one | {*peer.sums, *peer.lists, *peer.sizes, *peer.several}
-
-
-def _number(text: str, fields: Mapping[str, Any]) -> int | None:
-    """One in how many a share is, or None where it is none of those."""
-    value = fields.get(text.removeprefix(REST))
-    if not isinstance(value, int | float) or not 0 < (share := 1 - value if text.startswith(REST) else value) <= 1:
-        return None
-    number = round(1 / share)
-    return number if abs(1 / number - share) <= 1e-9 else None
+    """The fields that are settings, leaves or sites, follow from others, or have one value."""
+    return {*spoken_of(peer), *peer.listed.values(), *peer.fixed, *peer.targets, *peer.lists, *peer.follow}
 
 
 def _same(there: object, value: object) -> bool:

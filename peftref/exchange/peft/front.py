@@ -47,11 +47,7 @@ def in_front(checkpoint: Checkpoint, base: Technique, host: Host, model: PreTrai
         found = checkpoint.fields.get(field)
         if found in (None, value) or field == peer.spare:
             continue
-        if field in peer.sizes:
-            text = f"{field} is {found} in the checkpoint, and {value} on this host"
-            problems.append(Problem("peer-differs", text))
-        else:
-            problems.append(Problem("peer-field", f"{field} is {found!r}, and only {value!r} can be expressed"))
+        problems.append(Problem("peer-differs", f"{field} is {found} in the checkpoint, and {value} on this host"))
     if problems:
         raise PeftrefError(problems)
     return kept_as(technique, peer.folds) if peer.folds else technique

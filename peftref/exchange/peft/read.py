@@ -103,7 +103,7 @@ def _technique(checkpoint: Checkpoint) -> Technique:
     known = _known(checkpoint)
     refused: list[list[Problem]] = []
     for technique, peer in sorted((each for each in found if each[1].told), key=lambda each: -len(each[1].fixed)):
-        given = {**{field: known.get(field) for field in peer.settings.values() if field in known}, **checkpoint.fields}
+        given = {**{field: known.get(field) for field in fields.spoken_of(peer) if field in known}, **checkpoint.fields}
         given = fields.flat(given, peer)
         problems = list(fields.inexpressible(peer, given, known, ABOUT))
         if not problems:

@@ -9,9 +9,9 @@ from peftref.design.peer import Peer
 from peftref.design.placement import copies, numbers, placements
 from peftref.design.technique import Technique
 from peftref.exchange.layout import Layout, Place, numbered
+from peftref.exchange.terms import value_of
 from peftref.host.host import Host
 from peftref.host.site import Site
-from peftref.lang.size import parse_size
 from peftref.problem import Problem, fail
 
 LIBRARY = "peft"
@@ -33,12 +33,10 @@ def in_stack(technique: Technique, host: Host) -> Technique:
 
 def host_fields(technique: Technique, host: Host, peer: Peer) -> dict[str, Any]:
     """The fields of peft's config that follow from the host alone."""
-    if not peer.sizes and not peer.several:
+    if not peer.follow:
         return {}
     sizes = numbers(placements(technique, host)[0].site, {})
-    known = {name: value for name, value in sizes.items() if isinstance(value, int)}
-    found: dict[str, Any] = {theirs: parse_size(size).evaluate(known) for theirs, size in peer.sizes.items()}
-    return found | {theirs: value if len(host.stacks) > 1 else 1 for theirs, value in peer.several.items()}
+    return {theirs: value_of(str(text), sizes) for theirs, text in peer.follow.items()}
 
 
 def unsettable(technique: Technique, peer: Peer) -> Iterator[Problem]:

@@ -65,7 +65,7 @@ def affine(expr: Expr, known: Mapping[str, Affine], blocked: Mapping[str, str], 
 
     >>> from peftref.lang.parse import parse_expression
     >>> from peftref.lang.scope import Leaf, scope_at
-    >>> from peftref.lang.size import parse_size
+    >>> from peftref.lang.read_size import parse_size
     >>> scope = scope_at("ffn.up", {"A": Leaf("A", (parse_size("r"), parse_size("d_in")))}, {"r": 8, "s": 2.0})
     >>> show(affine(parse_expression("s * A @ x"), {"x": INPUT}, {}, scope).matrix)
     's * A'

@@ -16,7 +16,8 @@ from peftref.host.host import Host, Stack
 from peftref.host.resolve import resolve
 from peftref.host.site import Site
 from peftref.lang.expr import Call, Expr, Name, names
-from peftref.lang.size import Size, parse_size
+from peftref.lang.read_size import parse_size
+from peftref.lang.size import Size
 from peftref.rewrite.constant import constants
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from peftref.host.architecture import ARCHITECTURE
 from peftref.lang.check import Effect
 from peftref.lang.expr import Call, Expr, Name, Number, call, names, walk
 from peftref.lang.kind import Kind
+from peftref.lang.read_size import parse_size
 from peftref.lang.scope import Entry, Scope
 from peftref.lang.show import show
-from peftref.lang.size import Size, parse_size
+from peftref.lang.size import Size
 from peftref.rewrite.optimise import simplify
 
 FOLDS = {

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from peftref.lang import einsum
 from peftref.lang.expr import Call, Expr, Name, Number, Text, walk
 from peftref.lang.ops import TABLE
+from peftref.lang.read_size import size_of
 from peftref.lang.scope import Scope
-from peftref.lang.size import size_of
 from peftref.rewrite.optimise import simplify
 
 LONGEST = 72

@@ -17,8 +17,9 @@ from peftref.lang.expr import names as read_names
 from peftref.lang.named import named
 from peftref.lang.ops import TABLE
 from peftref.lang.parse import Locate, parse
+from peftref.lang.read_size import parse_size
 from peftref.lang.scope import Carried, Leaf, scope_at
-from peftref.lang.size import Size, parse_size
+from peftref.lang.size import Size
 from peftref.problem import PeftrefError, Problem, in_order, nearest
 
 

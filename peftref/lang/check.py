@@ -8,9 +8,10 @@ from types import MappingProxyType
 
 from peftref.host.architecture import ARCHITECTURE, Quantity
 from peftref.lang.expr import Call, Equation, Expr, Number, Statement, Target, names, substitute, walk
+from peftref.lang.infer import infer
 from peftref.lang.ops import TABLE
 from peftref.lang.parse import Locate
-from peftref.lang.scope import CARRIES, Carried, Leaf, Scope, infer, scope_at
+from peftref.lang.scope import CARRIES, Carried, Leaf, Scope, scope_at
 from peftref.problem import Problem, nearest
 
 GROUPS: Mapping[str, tuple[frozenset[str], ...]] = {

@@ -1,8 +1,8 @@
-"""What the names of an equation stand for at a slot, and the kind of every expression over them."""
+"""What the names of an equation stand for at a slot, and the kind of every checked expression over them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
@@ -10,12 +10,13 @@ from typing import Literal
 
 from peftref.host.architecture import ARCHITECTURE, SIZES
 from peftref.lang import einsum
-from peftref.lang.expr import Call, Expr, Name, Number, Text, names
+from peftref.lang.expr import Call, Expr, Name, Number, Text
 from peftref.lang.kind import SCALAR, Kind, KindError
 from peftref.lang.ops import TABLE
+from peftref.lang.read_size import parse_size, size_of
 from peftref.lang.show import show
-from peftref.lang.size import Size, parse_size, size_of
-from peftref.problem import PeftrefError, nearest
+from peftref.lang.size import Size
+from peftref.problem import PeftrefError
 
 Role = Literal["quantity", "leaf", "setting", "size", "intermediate"]
 Sharing = Literal["site", "layer", "slot", "design"]
@@ -165,7 +166,7 @@ def scope_at(
     alias = {name: Size.symbol(value) for name, value in ALIASES[ARCHITECTURE.slot(slot).kind].items()}
     entries: dict[str, Entry] = {name: Entry(SCALAR, "size", about) for name, about in SIZES.items()}
     entries.update({name: Entry(SCALAR, "setting", f"the setting {name}, {value}") for name, value in settings.items()})
-    entries.update(_quantities(slot))
+    entries.update(quantities(slot))
     for name, dims in carried.items() if ARCHITECTURE.slot(slot).kind in CARRIES else ():
         kind = Kind(tuple(dim.substitute(alias) for dim in dims), "token")
         entries[name] = Entry(kind, "quantity", f"{name}, which is carried from layer to layer")
@@ -175,7 +176,8 @@ def scope_at(
 
 
 @cache
-def _quantities(slot: str) -> Mapping[str, Entry]:
+def quantities(slot: str) -> Mapping[str, Entry]:
+    """The quantities of a slot, in its own sizes."""
     row = ARCHITECTURE.slot(slot)
     alias = ALIASES[row.kind]
     found = {}
@@ -191,118 +193,6 @@ def _siblings(slot: str) -> Mapping[str, Entry]:
     roles = {name: parse_size(size) for name, size in ARCHITECTURE.slot(slot).sizes.items()}
     return {
         name: Entry(Kind(tuple(dim.substitute(roles) for dim in entry.kind.dims)), entry.role, entry.about)
-        for name, entry in _quantities(slot).items()
+        for name, entry in quantities(slot).items()
         if entry.kind.per == "none"
     }
-
-
-Report = Callable[[str, str, Expr, tuple[str, ...], str | None], None]
-
-
-def infer(expr: Expr, scope: Scope, report: Report) -> Kind | None:
-    """The kind of an expression, with every problem in it reported; None where it has none."""
-    match expr:
-        case Number():
-            return SCALAR
-        case Text():
-            report("op-arguments", "a text may only be the pattern of an einsum", expr, (), None)
-            return None
-        case Name(name):
-            entry = scope.entry(name)
-            if entry is None:
-                known = list(scope.entries)
-                hint = nearest(name, known) or _elsewhere(name, scope.slot)
-                readable = sorted(key for key, value in scope.entries.items() if value.role in ("quantity", "leaf"))
-                report(
-                    "unknown-name",
-                    f"there is no {name} at {scope.slot}",
-                    expr,
-                    (f"readable here: {', '.join(readable)}",),
-                    hint,
-                )
-                return None
-            return entry.kind
-        case Call(op_name, args, options):
-            op = TABLE.get(op_name)
-            if op is None:
-                report("unknown-op", f"there is no op {op_name}", expr, (), nearest(op_name, TABLE))
-                for arg in args:
-                    infer(arg, scope, report)
-                return None
-            operands = args[1:] if op_name == "einsum" and args and isinstance(args[0], Text) else args
-            kinds = [infer(arg, scope, report) for arg in operands]
-            allowed = dict(op.options)
-            for key, value in options:
-                if op_name == "einsum":
-                    continue
-                if key not in allowed:
-                    has = f"it has: {', '.join(allowed)}" if allowed else "it has none"
-                    report("op-arguments", f"{op_name} has no option {key}", expr, (has,), nearest(key, allowed))
-                elif infer(value, scope, report) not in (SCALAR, None):
-                    report("op-arguments", f"the option {key} of {op_name} is a number", expr, (), None)
-            least, most = op.arity
-            if not least <= len(args) <= most:
-                wanted = f"{least}" if least == most else f"{least} to {most}"
-                report(
-                    "op-arguments",
-                    f"{op_name} takes {wanted} operands, not {len(args)}",
-                    expr,
-                    (),
-                    f"for example {op.example}",
-                )
-                return None
-            if op.setting and len(args) < most and op.setting not in scope.entries:
-                report(
-                    "op-arguments",
-                    f"{op_name} needs a setting {op.setting}",
-                    expr,
-                    (),
-                    f"add {op.setting}: 0.0 to the settings",
-                )
-            known_kinds = tuple(kind for kind in kinds if kind is not None)
-            if len(known_kinds) < len(kinds):
-                return None
-            try:
-                return apply_rule(expr, known_kinds)
-            except KindError as error:
-                report("shape", str(error), expr, _who(expr, scope, error), error.hint or _bridge(expr, scope, error))
-                return None
-
-
-def _who(expr: Expr, scope: Scope, error: KindError) -> tuple[str, ...]:
-    """Who set each size: the names that the expression reads, and the sizes that clash."""
-    notes = []
-    for name in sorted(names(expr)):
-        entry = scope.entry(name)
-        if entry is not None and entry.kind.dims:
-            notes.append(f"{name} is {entry.kind.show()}: {entry.about}")
-    for symbol in sorted({symbol for size in error.clash for symbol in size.symbols()}):
-        entry = scope.entries.get(symbol)
-        if entry is not None:
-            notes.append(f"{symbol} is {entry.about}")
-    return tuple(notes)
-
-
-def _elsewhere(name: str, slot: str) -> str | None:
-    """The other slots of the same component where a quantity of this name can be read."""
-    component = ARCHITECTURE.slot(slot).component
-    found = [
-        each.name
-        for each in ARCHITECTURE.slots
-        if each.component == component
-        and each.kind == "linear"
-        and name in _quantities(each.name)
-        and each.name != slot
-    ]
-    return f"{name} can be read at {', '.join(found)}" if found else None
-
-
-def _bridge(expr: Call, scope: Scope, error: KindError) -> str | None:
-    """For a product whose inner sizes differ: the leaf that fits between."""
-    if expr.op != "matmul" or len(error.clash) != 2:
-        return None
-    for name, entry in scope.entries.items():
-        if entry.role == "leaf" and entry.kind.dims == error.clash:
-            left, right = expr.args
-            return f"did you mean {show(Call('matmul', (Call('matmul', (left, Name(name))), right)))}?"
-    return None

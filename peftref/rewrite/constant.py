@@ -43,7 +43,7 @@ def foldable(expr: Expr, scope: Scope) -> list[Expr]:
 
     >>> from peftref.lang.parse import parse_expression
     >>> from peftref.lang.scope import Leaf, scope_at
-    >>> from peftref.lang.size import parse_size
+    >>> from peftref.lang.read_size import parse_size
     >>> leaves = {name: Leaf(name, (parse_size("d_model"), parse_size("d_model"))) for name in "UD"}
     >>> [len(foldable(parse_expression(text), scope_at("ffn", leaves, {}))) for text in ("2 * U @ h", "tanh(U @ D) @ h")]
     [0, 1]

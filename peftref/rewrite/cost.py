@@ -72,7 +72,7 @@ class Meter:
 
     >>> from peftref.lang.parse import parse_expression
     >>> from peftref.lang.scope import Leaf, scope_at
-    >>> from peftref.lang.size import parse_size
+    >>> from peftref.lang.read_size import parse_size
     >>> scope = scope_at("attention.query", {"A": Leaf("A", (parse_size("r"), parse_size("d_in")))}, {"r": 8})
     >>> Meter(scope, {"r": 8, "d_in": 100, "d_out": 100}, Load(tokens=10)).cost(parse_expression("A @ x")).flops
     16000

@@ -18,7 +18,7 @@ def pulled(expr: Expr, scope: Scope) -> Expr:
     >>> from peftref.lang.parse import parse_expression
     >>> from peftref.lang.scope import Leaf, scope_at
     >>> from peftref.lang.show import show
-    >>> from peftref.lang.size import parse_size
+    >>> from peftref.lang.read_size import parse_size
     >>> scope = scope_at("attention.query", {"m": Leaf("m", (parse_size("d_out"),))}, {})
     >>> show(pulled(parse_expression("(m * W / norm_rows(W)) @ x"), scope))
     'm * (W @ x) / norm_rows(W)'

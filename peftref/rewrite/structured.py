@@ -19,7 +19,7 @@ def applied(expr: Expr, scope: Scope) -> Expr:
     >>> from peftref.lang.parse import parse_expression
     >>> from peftref.lang.scope import Leaf, scope_at
     >>> from peftref.lang.show import show
-    >>> from peftref.lang.size import parse_size
+    >>> from peftref.lang.read_size import parse_size
     >>> scope = scope_at("attention.query", {"U": Leaf("U", (parse_size("r"), parse_size("d_in")))}, {"r": 8})
     >>> show(applied(parse_expression("W @ (householder(U) @ x)"), scope))
     'W @ (x - U.T @ (wy(U) @ (U @ x)))'

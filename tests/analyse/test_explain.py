@@ -13,7 +13,7 @@ from peftref.analyse.formula import formula
 from peftref.compile.attach import attach
 from peftref.design.load import load
 from peftref.lang.parse import parse_expression
-from peftref.lang.size import parse_size
+from peftref.lang.read_size import parse_size
 from peftref.report.dearer import dearer_table
 from peftref.report.technique import explanation_lines
 from tests.compile.hosts import build

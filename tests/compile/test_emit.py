@@ -20,8 +20,8 @@ from peftref.compile.oracle import Oracle
 from peftref.lang.expr import Expr
 from peftref.lang.ops import OPS
 from peftref.lang.parse import parse_expression
+from peftref.lang.read_size import parse_size
 from peftref.lang.scope import Leaf, Scope, scope_at
-from peftref.lang.size import parse_size
 from peftref.rewrite.cost import Load, Meter
 from peftref.rewrite.optimise import optimise
 from tests.lang.strategies import LEAVES, SETTINGS, SIZES, expressions, scope

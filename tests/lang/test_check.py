@@ -8,9 +8,9 @@ from hypothesis import given
 from peftref.lang.check import check
 from peftref.lang.ops import OPS
 from peftref.lang.parse import parse, parse_expression, plain_locate
+from peftref.lang.read_size import parse_size
 from peftref.lang.scope import Leaf
 from peftref.lang.show import show
-from peftref.lang.size import parse_size
 from peftref.problem import Problem
 from tests.lang.strategies import expressions, scope
 

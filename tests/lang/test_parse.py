@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import peftref.lang
 from peftref.lang.expr import Call, Name
 from peftref.lang.parse import parse, parse_expression
-from peftref.lang.size import Size, parse_size
+from peftref.lang.read_size import parse_size
+from peftref.lang.size import Size
 from peftref.problem import PeftrefError
 
 MODULES = [f"peftref.lang.{module.name}" for module in pkgutil.iter_modules(peftref.lang.__path__)]

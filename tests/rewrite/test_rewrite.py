@@ -15,9 +15,9 @@ import peftref.rewrite
 from peftref.compile.oracle import Array, Oracle
 from peftref.lang.expr import Call, Expr, Name, walk
 from peftref.lang.parse import parse_expression
+from peftref.lang.read_size import parse_size
 from peftref.lang.scope import Leaf, Scope, scope_at
 from peftref.lang.show import show
-from peftref.lang.size import parse_size
 from peftref.rewrite.cost import Load, Meter
 from peftref.rewrite.optimise import optimise, simplify
 from tests.lang.strategies import LEAVES, SETTINGS, SIZES, expressions, scope

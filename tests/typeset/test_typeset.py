@@ -12,7 +12,7 @@ from peftref.design.load import techniques
 from peftref.lang.expr import Call, Name, walk
 from peftref.lang.ops import OPS, Op
 from peftref.lang.parse import parse, parse_expression
-from peftref.lang.size import parse_size
+from peftref.lang.read_size import parse_size
 from peftref.typeset.box import Hole
 from peftref.typeset.latex import latex, latex_box
 from peftref.typeset.mathml import mathml, mathml_lines

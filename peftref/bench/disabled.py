@@ -17,7 +17,6 @@ from peftref.bench.machine import environment, pick_device
 from peftref.bench.stages import PLANS, Stage, stage
 from peftref.bench.timing import contender, inference_times
 from peftref.compile.attach import attach
-from peftref.design.load import load
 from peftref.report.table import Column, Table, Value, to_markdown
 
 COLUMNS = (
@@ -36,7 +35,7 @@ def measure(stage: Stage, names: Sequence[str], *, rounds: int, seconds: float) 
     for name in names:
         alone: Any = copy.deepcopy(stage.model)
         with_it: Any = copy.deepcopy(stage.model)
-        attach(with_it, load(name), batch=stage.samples, length=stage.length, host=stage.host).disable()
+        attach(with_it, name, batch=stage.samples, length=stage.length, host=stage.host).disable()
         racing = [contender("alone", alone, []), contender("attached", with_it, [])]
         times = inference_times(racing, [stage.batch], rounds=rounds, seconds=seconds)
         row: dict[str, Value] = {"host": stage.name, "technique": name, "rounds": times["attached"].rounds}

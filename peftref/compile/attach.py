@@ -15,6 +15,7 @@ from peftref.compile.modules import CONTAINER, Combine, Modules, container
 from peftref.compile.own import Own
 from peftref.compile.tuned import Tuned, tuned_names
 from peftref.design.inits import INITS
+from peftref.design.load import load
 from peftref.design.placement import Copy, placements
 from peftref.design.technique import Technique
 from peftref.host.host import Host
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 def attach(
     model: PreTrainedModel,
-    technique: Technique,
+    technique: Technique | str,
     name: str = "default",
     *,
     seed: int = 0,
@@ -41,7 +42,7 @@ def attach(
 ) -> Attached:
     """Attaches a technique to a host in place, freezes the host, and makes it the only active one.
 
-    The host's own parameters get a gradient only where the technique trains them (`tune`). seed: of the leaves' random inits.
+    technique: one that was loaded, or its name. The host's own parameters get a gradient only where the technique trains them (`tune`). seed: of the leaves' random inits.
     batch, length: samples and tokens of each for which the cheapest form is chosen; every form computes the same at any other.
     host: where its slots are, for a model that is no transformer that can be followed; found where it is not given.
     dtype: the precision of the leaves, in which their equations are computed as well; left out, it is the host's own, and single
@@ -51,13 +52,13 @@ def attach(
     Raises PeftrefError `name-taken`, and whatever keeps the technique from standing on this host; the host is then untouched.
 
     >>> from transformers import LlamaConfig, LlamaModel
-    >>> from peftref.design.load import load
     >>> tiny = LlamaModel(LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=64))
-    >>> attached = attach(tiny, load("lora", r=2))
+    >>> attached = attach(tiny, "lora")
     >>> sum(parameter.numel() for parameter in attached.parameters())
-    128
+    512
     >>> attached.detach()
     """
+    technique = load(technique) if isinstance(technique, str) else technique
     there = model._modules.get(CONTAINER)
     before = there.active if isinstance(there, Modules) else ()
     attached = insert(model, technique, name, seed=seed, batch=batch, length=length, host=host, dtype=dtype)

@@ -17,29 +17,19 @@ from peftref.bench.machine import environment, pick_device
 from peftref.bench.stages import PLANS, Stage, stage
 from peftref.bench.timing import contender, inference_times
 from peftref.compile.attach import attach
-from peftref.report.table import Column, Table, Value, to_markdown
-
-COLUMNS = (
-    Column("host", "host"),
-    Column("technique", "technique"),
-    Column("alone", "host alone", "ms", 2),
-    Column("attached", "with it, disabled", "ms", 2),
-    Column("ratio", "ratio", digits=3),
-    Column("rounds", "rounds"),
-)
 
 
-def measure(stage: Stage, names: Sequence[str], *, rounds: int, seconds: float) -> list[dict[str, Value]]:
-    """One row per technique: milliseconds of a forward pass of the host alone and with the technique attached and disabled."""
-    rows: list[dict[str, Value]] = []
+def measure(stage: Stage, names: Sequence[str], *, rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """One record per technique: seconds of a forward pass of the host alone and with the technique attached and disabled."""
+    rows: list[dict[str, Any]] = []
     for name in names:
         alone: Any = copy.deepcopy(stage.model)
         with_it: Any = copy.deepcopy(stage.model)
         attach(with_it, name, batch=stage.samples, length=stage.length, host=stage.host).disable()
         racing = [contender("alone", alone, []), contender("attached", with_it, [])]
         times = inference_times(racing, [stage.batch], rounds=rounds, seconds=seconds)
-        row: dict[str, Value] = {"host": stage.name, "technique": name, "rounds": times["attached"].rounds}
-        row |= {one: times[one].median * 1e3 for one in ("alone", "attached")}
+        row: dict[str, Any] = {"host": stage.name, "technique": name, "rounds": times["attached"].rounds}
+        row |= {one: times[one].median for one in ("alone", "attached")}
         rows.append(row | {"ratio": times["attached"].ratio["alone"]})
     return rows
 
@@ -57,11 +47,14 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     device = pick_device(given.device)
-    rows: list[dict[str, Value]] = []
+    rows: list[dict[str, Any]] = []
     for name in given.host or ["bert-base", "llama-4x512"]:
         found = stage(name, device, getattr(torch, given.dtype))
         rows += measure(found, given.technique, rounds=given.rounds, seconds=given.seconds)
-    print(to_markdown(Table(COLUMNS, tuple(rows))))
+    from peftref.report.peers import disabled_table
+    from peftref.report.table import to_markdown
+
+    print(to_markdown(disabled_table(rows)))
     print(json.dumps(environment(device)))
 
 

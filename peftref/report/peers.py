@@ -1,4 +1,4 @@
-"""What was measured side by side with peft, as a table."""
+"""What was measured side by side, with peft or with the host alone, as tables."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ COLUMNS = (
     Column("problem", "problem of peft"),
 )
 
+DISABLED = (
+    Column("host", "host"),
+    Column("technique", "technique"),
+    Column("alone", "host alone", "ms", 2),
+    Column("attached", "with it, disabled", "ms", 2),
+    Column("ratio", "ratio", digits=3),
+    Column("rounds", "rounds"),
+)
+
 
 def peers_table(records: Sequence[Mapping[str, Any]]) -> Table:
     """The records of `peftref.bench.peers` as a table."""
@@ -28,3 +37,9 @@ def peers_table(records: Sequence[Mapping[str, Any]]) -> Table:
         row |= {key: None if record[key] is None else record[key] * 1e3 for key in ("seconds", "seconds_peft")}
         rows.append(row | {"saved": record["saved"] * 1e-6})
     return Table(COLUMNS, tuple(rows))
+
+
+def disabled_table(records: Sequence[Mapping[str, Any]]) -> Table:
+    """The records of `peftref.bench.disabled` as a table."""
+    rows = [{**record, **{key: record[key] * 1e3 for key in ("alone", "attached")}} for record in records]
+    return Table(DISABLED, tuple(rows))

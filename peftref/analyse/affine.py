@@ -108,7 +108,7 @@ class _Reader:
                 return self._einsum(Call("einsum", (Text("out in, in -> out"), left, right)))
             case "matmul", (left, right) if not self.depends(left):
                 return self.read(right).through(left, self.scope)
-            case (("dropout" | "stop_gradient" | "sample"), (inner, *_)):
+            case (("dropout" | "stop_gradient" | "steered" | "sample"), (inner, *_)):
                 return self.read(inner)
             case "tile", (inner,) if self.read(inner).scale is None:
                 whole = self.read(inner)

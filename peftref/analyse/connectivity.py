@@ -78,7 +78,7 @@ def _weighs(node: Call, part: Part) -> bool:
 
 def _is_gate(expr: Expr) -> bool:
     """Whether a value is an activation or a softmax, or the mean of one."""
-    while isinstance(expr, Call) and expr.op in ("mean_tokens", "part", "dropout", "stop_gradient"):
+    while isinstance(expr, Call) and expr.op in ("mean_tokens", "part", "dropout", "stop_gradient", "steered"):
         expr = expr.args[0]
     return isinstance(expr, Call) and TABLE[expr.op].family in ("activation", "normalisation")
 

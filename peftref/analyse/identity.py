@@ -178,7 +178,7 @@ def _eye(expr: Call) -> Expr:
             return EYE
         case Call("transpose" | "block_diag" | "butterfly", (inner,)) if inner == EYE:
             return inner
-        case Call("stop_gradient", (inner,)):
+        case Call("stop_gradient" | "steered", (inner, *_)):
             return inner
         case Call("relu", (Name(name) as inner,)) if (row := INITS.get(name.split()[0])) and row.positive:
             return inner

@@ -227,4 +227,5 @@ DEFINITIONS: Mapping[str, Callable[..., Any]] = {
     "relaxed": lambda v: 1 / (1 + np.exp(-v)),
     "dropout": lambda v, *_: v,
     "stop_gradient": lambda v: v,
+    "steered": lambda v, _: v,
 }

@@ -58,7 +58,7 @@ class Emitter:
     def _count(self, expr: Expr) -> None:
         self._uses[expr] += 1
         if self._uses[expr] == 1 and isinstance(expr, Call):
-            for arg in expr.args:
+            for arg in expr.args[:1] if expr.op == "steered" else expr.args:
                 self._count(arg)
 
     def expression(self, expr: Expr) -> str:
@@ -95,6 +95,7 @@ class Emitter:
             "part": self._part,
             "attend": self._attend,
             "concat": self._concat,
+            "steered": self._steered,
         }
         special = known.get(expr.op)
         if special is not None:
@@ -238,6 +239,15 @@ class Emitter:
             for arg in expr.args
         ]
         return f"op.concat({', '.join(parts)})"
+
+    def _steered(self, expr: Call) -> str:
+        """A leaf with a function of its gradient, written in front."""
+        leaf, made = expr.args
+        inner = Emitter(self.scope, self.numbers, self.tensors, given={leaf: "gradient"})
+        (result,) = inner.block([made])
+        name = f"steer_{leaf.name if isinstance(leaf, Name) else len(self.lines)}"
+        self.lines += [f"def {name}(gradient):", *(f"    {line}" for line in (*inner.lines, f"return {result}"))]
+        return f"op.steered({self.expression(leaf)}, {name})"
 
     def _attend(self, expr: Call) -> str:
         heads = self._number(dict(expr.options).get("heads", Number(1)))

@@ -17,6 +17,7 @@ from peftref.compile.fourier import correlate as correlate
 from peftref.compile.fourier import fourier as fourier
 from peftref.compile.keep import Keep as Keep
 from peftref.compile.sparse import sparse as sparse
+from peftref.compile.steered import steered as steered
 from peftref.compile.unrolled import unrolled as unrolled
 from peftref.problem import fail
 

@@ -53,6 +53,8 @@ def _reached(expr: Expr, zero: frozenset[str]) -> frozenset[str]:
             return frozenset({name})
         case Call("stop_gradient", _):
             return frozenset()
+        case Call("steered", (inner, _)):
+            return _reached(inner, zero)
         case Call(op, args):
             row = TABLE[op]
             dead = {position for position, arg in enumerate(args) if position in row.vanishes and _is_zero(arg, zero)}

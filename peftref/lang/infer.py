@@ -67,6 +67,11 @@ def infer(expr: Expr, scope: Scope, report: Report) -> Kind | None:
                     f"for example {op.example}",
                 )
                 return None
+            for number in sorted(op.leaves):
+                arg = args[number]
+                if not (isinstance(arg, Name) and (entry := scope.entry(arg.name)) and entry.role == "leaf"):
+                    text = f"operand {number + 1} of {op_name} is a leaf as it stands"
+                    report("op-arguments", text, arg, (), f"for example {op.example}")
             if op.setting and len(args) < most and op.setting not in scope.entries:
                 report(
                     "op-arguments",

@@ -29,7 +29,7 @@ class Op:
     elementwise: acts on each number by itself. torch: source text of the result with {0}, {1} … for operands in torch's row
     layout, {axes} for the number of axes of the first operand, and {option} for options (their defaults in `options`; one with None must be given, one with 0 may be left out).
     sized: the rule of an op whose options are sizes, in place of rule. positions: operands that are whole numbers, positions in
-    another one. flops: floating-point operations of one result, from the operands' and the result's
+    another one. leaves: operands that are leaves as they stand. flops: floating-point operations of one result, from the operands' and the result's
     shapes (multiply and add count one each; elementwise work is not counted, as in torch's own counter). about and example:
     for the reference page; the example is run through every stage.
     """
@@ -49,6 +49,7 @@ class Op:
     options: tuple[tuple[str, int | None], ...] = ()
     sized: SizedRule | None = None
     positions: frozenset[int] = frozenset()
+    leaves: frozenset[int] = frozenset()
     setting: str | None = None
     latex: str | None = None
 
@@ -176,6 +177,7 @@ OPS: tuple[Op, ...] = (
     Op("mean_tokens", "token", "mean over the tokens of each sample, padding left out", "mean_tokens(h)", _ONE, rules.mean_tokens, "op.mean_tokens({0}, self.context)", linear=_FIRST, vanishes=_FIRST, latex=r"\operatorname{{mean}}_{{\mathrm{{tokens}}}}({0})"),
     Op("dropout", "flow", "dropout while training; its rate is the setting `dropout`, or the second operand", "dropout(x)", (1, 2), lambda kinds: kinds[0], "op.dropout({0}, {1}, self.training)", linear=_FIRST, vanishes=_FIRST, setting="dropout"),
     Op("stop_gradient", "flow", "the same value, through which no gradient flows", "stop_gradient(W)", _ONE, rules.elementwise, "{0}.detach()", linear=_FIRST, vanishes=_FIRST, elementwise=True, latex=r"\operatorname{{sg}}({0})"),
+    Op("steered", "flow", "a leaf whose gradient g becomes what the second operand, linear in the leaf, is with g in its place", "steered(l, 2 * l)", _TWO, rules.elementwise, "", linear=_FIRST, vanishes=_FIRST, leaves=_FIRST),
 )  # fmt: skip
 
 TABLE: MappingProxyType[str, Op] = MappingProxyType({op.name: op for op in OPS})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peftref.lang.expr import Call, Expr, Name, Text, walk
+from peftref.lang.expr import Call, Expr, Name, Text
 from peftref.lang.ops import TABLE
 from peftref.lang.scope import Scope
 
@@ -48,8 +48,12 @@ def foldable(expr: Expr, scope: Scope) -> list[Expr]:
     >>> [len(foldable(parse_expression(text), scope_at("ffn", leaves, {}))) for text in ("2 * U @ h", "tanh(U @ D) @ h")]
     [0, 1]
     """
-    return [part for part in constants(expr, scope) if any(_costs(node) for node in walk(part))]
+    return [part for part in constants(expr, scope) if _costs(part)]
 
 
-def _costs(node: Expr) -> bool:
-    return isinstance(node, Call) and (TABLE[node.op].family in _COSTLY or node.op in ("kron", "block_diag"))
+def _costs(part: Expr) -> bool:
+    if not isinstance(part, Call):
+        return False
+    if TABLE[part.op].family in _COSTLY or part.op in ("kron", "block_diag"):
+        return True
+    return any(_costs(arg) for arg in (part.args[:1] if part.op == "steered" else part.args))

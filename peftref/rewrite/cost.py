@@ -140,6 +140,8 @@ class Meter:
                 return name in self.load.learning
             case Call("stop_gradient", _):
                 return False
+            case Call("steered", (inner, _)):
+                return self.learns(inner)
             case Call(_, args):
                 return any(self.learns(arg) for arg in args)
         return False
@@ -148,6 +150,8 @@ class Meter:
         if not isinstance(expr, Call) or expr in seen or expr in self.given:
             return Cost()
         seen.add(expr)
+        if expr.op == "steered":
+            return self._steered(expr, seen, kept)
         total = Cost()
         inside = replace(self, load=replace(self.load, learning=frozenset())) if expr.op == "stop_gradient" else self
         for arg in expr.args:
@@ -170,6 +174,15 @@ class Meter:
         outer = op.name in ("mul", "div") or (op.name == "einsum" and not flops)
         written = moved * (1 + (len(needing) if outer else bool(needing)))
         return total + Cost(flops, _backward(expr, flops, needing), written, fresh=written if moved > LARGE else 0)
+
+    def _steered(self, expr: Call, seen: set[Expr], kept: set[Expr]) -> Cost:
+        """The value as it is; what becomes of its gradient is computed in backward, and keeps nothing."""
+        value, made = expr.args
+        total = self._cost(value, seen, kept)
+        if not self.learns(value):
+            return total
+        back = replace(self, load=replace(self.load, learning=frozenset()))._cost(made, set(), set())
+        return total + Cost(0, back.flops, back.elements, fresh=back.fresh)
 
     def _flops(self, expr: Call, operands: Sequence[Expr]) -> int:
         times = self.times(expr)

@@ -10,6 +10,7 @@ from peftref.rewrite.cost import Cost, Meter
 from peftref.rewrite.network import NotMultilinearError
 from peftref.rewrite.output import addends, negated, total
 from peftref.rewrite.pulled import inward, pulled
+from peftref.rewrite.steered import steered
 from peftref.rewrite.structured import applied
 
 
@@ -38,14 +39,16 @@ def optimise(expr: Expr, meter: Meter) -> tuple[Expr, tuple[Decision, ...]]:
     >>> show(optimise(parse_expression("h + B @ A @ x"), meter)[0])
     'h + B @ (A @ x)'
     """
-    simple = simplify(expr)
+    plain = simplify(expr)
+    simple = simplify(steered(plain, meter.scope, meter.load.learning))
     found = [(form, words, *_applied(*_best(form, meter), meter)) for form, words in _forms(simple, meter).items()]
     form, words, better, decisions = min(found, key=lambda one: meter.cost(one[2]).score)
-    if form == simple:
-        return better, decisions
-    return better, (Decision(simple, form, meter.cost(simple), meter.cost(form), words), *decisions)
+    steps = [(plain, simple, (STEERED,)), (simple, form, words)]
+    made = (Decision(a, b, meter.cost(a), meter.cost(b), why) for a, b, why in steps if a != b)
+    return better, (*made, *decisions)
 
 
+STEERED = "turn the gradient in place of a value that is wanted for its gradient only"
 APPLIES = "apply a structured matrix without forming it"
 
 

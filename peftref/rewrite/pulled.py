@@ -68,6 +68,6 @@ def _stopped(expr: Expr, learning: frozenset[str]) -> Expr:
     match expr:
         case Name(name):
             return call("stop_gradient", expr) if name in learning else expr
-        case Call("stop_gradient", (inner,)):
+        case Call("stop_gradient" | "steered", (inner, *_)):
             return _stopped(inner, learning)
     return rebuild(expr, lambda child: _stopped(child, learning))

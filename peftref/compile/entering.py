@@ -29,6 +29,10 @@ class Entering(ABC):
     def rows(self) -> Tensor:
         """The rows themselves, [batch, tokens, d_in]."""
 
+    def entries(self, at: Tensor) -> Tensor:
+        """The numbers of every row at some positions: [batch, tokens, *positions]."""
+        return self.rows()[..., at]
+
     @abstractmethod
     def to(self, dtype: torch.dtype) -> Self:
         """The same in another precision."""
@@ -125,6 +129,11 @@ class Units(Entering):
         """The unit vectors written out."""
         made = F.one_hot(self.ids, self.size).to(self.dtype)
         return made if self.factor is None else made * self.factor
+
+    def entries(self, at: Tensor) -> Tensor:
+        """1 where a position is the id, else 0, without the unit vectors."""
+        made = (self.ids[(..., *(None,) * at.dim())] == at).to(self.dtype)
+        return made if self.factor is None else made * self.factor.reshape(*self.factor.shape[:2], *(1,) * at.dim())
 
     def to(self, dtype: torch.dtype) -> Units:
         """The same in another precision."""

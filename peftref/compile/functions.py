@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -117,6 +118,14 @@ def scatter(values: Tensor, at: Tensor, n: int, m: int = 0) -> Tensor:
     """Values [k, ...] at positions [k] of n; with m, numbers at the flat positions of [n, m]."""
     flat = values.new_zeros(n * m if m else n, *values.shape[1:]).index_add(0, at, values)
     return flat.view(n, m) if m else flat
+
+
+def gather(value: Tensor | Entering, at: Tensor, axes: int) -> Tensor:
+    """What stands at positions [...] along the first axis of [..., *shape], where the shape has some axes."""
+    if isinstance(value, Entering):
+        return value.entries(at)
+    index: Any = (..., at, *(slice(None),) * (axes - 1))
+    return value[index]
 
 
 def tile(value: Tensor, n: int, axes: int) -> Tensor:

@@ -86,12 +86,14 @@ class Meter:
 
     @staticmethod
     def training(scope: Scope, leaves: Iterable[Leaf], numbers: Mapping[str, object], load: Load) -> Meter:
-        """What measures while leaves are trained, and all that is read of the input needs a gradient as well.
+        """What measures while leaves are trained, and all that is read of the input needs a gradient as well; an id has none.
 
         numbers: sizes and settings.
         """
         trained = {leaf.name for leaf in leaves if leaf.trainable}
         inputs = {name for name, one in scope.entries.items() if one.role == "quantity" and one.kind.per != "none"}
+        if ARCHITECTURE.slot(scope.slot).lookup:
+            inputs.discard("x")
         sizes = {name: value for name, value in numbers.items() if isinstance(value, int)}
         return Meter(scope, sizes, Load(load.tokens, load.length, frozenset(trained | inputs)))
 

@@ -3,7 +3,7 @@
 Laws: `householder(U) @ v => v - U.T @ (wy(U) @ (U @ v))`, `M @ householder(U) => M - ((M @ U.T) @ wy(U)) @ U`, the same
 transposed, and for a value v per token `butterfly(Q) @ v => butterfly(Q, v)`, blocks of `circulant(w).T` times v =>
 `correlate(w, v)`, `ifft2(scatter(c, at, n=n, m=m)) @ v => fourier(c, at, v, n=n)`, `scatter(c, at, n=n, m=m) @ v =>
-sparse(c, at, v, n=n)`.
+sparse(c, at, v, n=n)`, `scatter(V, at, n=n).T @ v => V.T @ gather(v, at)`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ def _left(matrix: Expr, value: Expr, scope: Scope) -> Expr | None:
             return Call("fourier", (values, at, value), tuple(each for each in options if each[0] == "n"))
         case Call("scatter", (values, at), options) if not back and _vector(value, scope):
             return Call("sparse", (values, at, value), tuple(each for each in options if each[0] == "n"))
+        case Call("scatter", (rows, at)) if back and _vector(value, scope):
+            return call("matmul", _turned(rows), call("gather", value, at))
         case Call("butterfly", (blocks,)) if len(scope.kind(value).dims) == 1:
             return Call("butterfly", (blocks, value), (("back", Number(1)),) if back else ())
     return None

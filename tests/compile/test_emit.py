@@ -88,6 +88,19 @@ def test_the_example_of_every_op_agrees_with_the_oracle(row, causal: bool) -> No
     assert where.kind(expr).evaluate(sizes) == expected.shape[-len(where.kind(expr).dims) or expected.ndim :]
 
 
+@pytest.mark.parametrize("text", ["gather(h, at)", "gather(A, at)", "gather(einsum('a, b -> a b', h, l), at)"])
+def test_what_is_gathered_is_gathered_for_every_token(text: str) -> None:
+    where = scope_at(
+        "ffn",
+        EXAMPLE_LEAVES | {"A": Leaf("A", (parse_size("d_model"), parse_size("r")))},
+        {"r": 4, "n": 3, "tokens": 2},
+    )
+    numbers = {"r": 4, "n": 3, "tokens": 2, "d_model": 6, "d_in": 6, "d_out": 6}
+    values = random_values(where, numbers, {"r": 4, "n": 3, "tokens": 2})
+    expr = parse_expression(text.replace("'", '"'))
+    np.testing.assert_allclose(run(expr, where, values, numbers), Oracle(where, values).evaluate(expr))
+
+
 def test_the_gradient_stops_at_all_of_an_operand() -> None:
     """`stop_gradient(a - b)` is not `a - stop_gradient(b)`."""
     where = scope_at("ffn", EXAMPLE_LEAVES, {"r": 4, "n": 3, "tokens": 2})

@@ -65,6 +65,8 @@ def test_a_unit_vector_is_dropped_whole(training: bool) -> None:
     assert set(lengths.flatten().tolist()) == ({0.0, 2.0} if training else {1.0})
     matrix = torch.randn(3, 5)
     torch.testing.assert_close(F.linear(units, matrix), units.rows() @ matrix.T)
+    for at in (torch.tensor([3, 0]), torch.tensor([[1, 1], [4, 2]])):
+        torch.testing.assert_close(units.entries(at), units.rows()[..., at])
 
 
 def standing(technique: Technique, slot: str) -> Technique | None:
@@ -140,6 +142,31 @@ class Largest(TorchDispatchMode):
         if isinstance(result, Tensor) and not func.is_view:
             self.most = max(self.most, result.numel())
         return result
+
+
+def test_trained_rows_copy_no_table() -> None:
+    """A technique that changes some rows of a table adds them to what is looked up, and gives these rows their gradients."""
+    _, model, _ = embedded("a table", torch.float)
+    table = nn.Embedding(5000, 32)
+    model.set_input_embeddings(table)
+    model.config.vocab_size = 5000
+    found = attach(model, load("trainable_tokens", tokens=3, first=7), batch=16, length=64)
+    (change,) = found.parameters()
+    with torch.no_grad():
+        change.normal_()
+    ids = torch.randint(0, 20, (16, 64))
+    with Largest() as seen:
+        out = model.embed_tokens(ids)
+        out.square().sum().backward()
+    assert seen.most <= ids.numel() * 32
+    whole = table.weight.detach().clone().requires_grad_()
+    with torch.no_grad():
+        whole[7:10] += change
+    expected = F.embedding(ids, whole)
+    expected.square().sum().backward()
+    torch.testing.assert_close(out, expected)
+    assert whole.grad is not None
+    torch.testing.assert_close(change.grad, whole.grad[7:10])
 
 
 def test_a_look_up_writes_out_no_unit_vectors() -> None:

@@ -49,6 +49,7 @@ def test_lora_is_right() -> None:
         ("h' = attend(h, h, h, heads=x)", ["op-arguments"]),
         ("h' = attend(h, h, h, haeds=2)", ["op-arguments"]),
         ("h' = gelu(h, h)", ["op-arguments"]),
+        ("h' = steered(h, 2 * h)", ["op-arguments"]),
         ("a, b = h\nh' = h", ["op-arguments"]),
     ],
 )

@@ -135,6 +135,7 @@ STRUCTURED = {
     'x + einsum("m n i j -> (m i) (n j)", circulant(w).T) / d_in @ x': leaves(w="2,2,d_in / 2"),
     "h + 3 * ifft2(scatter(c, at, n=d_out, m=d_in)) @ x": leaves(c="r", at="r"),
     "h + 3 * scatter(c, at, n=d_out, m=d_in) @ x": leaves(c="r", at="r"),
+    "h + 3 * scatter(P, at, n=d_in).T @ x": leaves(P="r,d_out", at="r"),
     "W @ ((scatter(c, at, n=d_in, m=d_in) + diag(l)) @ x)": leaves(c="r", at="r", l="d_in"),
 }
 

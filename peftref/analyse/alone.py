@@ -1,4 +1,9 @@
-"""Where a technique is the only one at a linear slot: forms that hold there only, since the host's own output is `W @ x + b`."""
+"""Where a technique is the only one at a linear slot: forms that hold there only, since the host's own output is `W @ x + b`.
+
+The rule of memory: a form may keep for backward what the form that holds everywhere keeps, or, where that is more, the changed
+weight and its input, which is what any map keeps whose weight is made anew for a step; never more. Below that, each number that
+it keeps more is weighed as one that is written into fresh memory, so that it must save time worth it.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +16,13 @@ from peftref.lang.check import Effect
 from peftref.lang.expr import Call, Expr, Name, call, names, rebuild, walk
 from peftref.lang.ops import TABLE
 from peftref.rewrite.computed import computed
-from peftref.rewrite.cost import Cost, Meter
+from peftref.rewrite.cost import FLOPS_PER_FRESH, Cost, Meter
 from peftref.rewrite.optimise import optimise
 
 MARGIN = 0.95
 """The share of the score of the form that holds everywhere that another form must stay below."""
 ROOM = 1.01
-"""What it may keep for backward, as a share of what the form that holds everywhere keeps."""
+"""How much more than what the form that holds everywhere keeps for backward counts as the same."""
 PRODUCT = call("matmul", Name("W"), Name("x"))
 
 
@@ -32,7 +37,7 @@ class Alone:
 def alone(
     insertion: Insertion, effect: Effect, lacks: frozenset[str], numbers: Mapping[str, object], meter: Meter
 ) -> Alone | None:
-    """The cheapest form that holds for one technique alone, where it costs less and keeps no more for backward, else None.
+    """The cheapest form that holds for one technique alone, where it costs less by the rule of memory, else None.
 
     Laws: `h + D @ x => (W + D) @ x + b`, and `W @ x => h - b`, for whole linear maps in single or double precision; half
     precision would round D away. lacks: what the host does not have (`b`). numbers: sizes and settings. meter: at the load of
@@ -50,10 +55,10 @@ def alone(
     there = meter.cost(optimise(written, meter)[0])
     found = [*_added(insertion, effect, lacks, written, meter), *_reused(written, lacks, meter)]
     costs = {form: meter.cost(form.value) - spared(meter, form.value) for form in found}
-    fit = [
-        form for form in found if costs[form].score < MARGIN * there.score and costs[form].saved <= ROOM * there.saved
-    ]
-    return min(fit, key=lambda form: costs[form].score, default=None)
+    room = ROOM * max(there.saved, meter.elements(Name("W")) + meter.elements(Name("x")))
+    weighed = {form: cost.score + FLOPS_PER_FRESH * max(0, cost.saved - there.saved) for form, cost in costs.items()}
+    fit = [form for form in found if weighed[form] < MARGIN * there.score and costs[form].saved <= room]
+    return min(fit, key=weighed.__getitem__, default=None)
 
 
 def spared(meter: Meter, value: Expr) -> Cost:

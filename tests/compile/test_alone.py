@@ -7,19 +7,29 @@ from contextlib import suppress
 import pytest
 import torch
 
+from peftref.analyse.alone import ROOM, spared
+from peftref.analyse.alone import alone as alone_form
 from peftref.analyse.explain import explain
+from peftref.analyse.group import groups, meter
 from peftref.compile.attach import attach, set_active
 from peftref.compile.attached import Attached
 from peftref.compile.run import Run
 from peftref.design.load import load, techniques
+from peftref.design.placement import numbers, placements
+from peftref.host.resolve import resolve
+from peftref.lang.expr import names
 from peftref.problem import PeftrefError
+from peftref.rewrite.computed import computed
+from peftref.rewrite.cost import Load
+from peftref.rewrite.optimise import optimise
 from tests.compile.hosts import build, inputs
 from tests.small import small
 
 DENSE = (
     "adalora", "bat", "bd_lora", "c3a", "corda", "deft", "delora", "eva", "fourierft", "glora", "gralora", "kasa", "krona", "loha",
-    "lokr", "lora", "lora_all", "lora_bias", "lora_plus", "loretta", "nola", "olora", "osf", "para", "peanut", "pissa", "qalora",
-    "randlora", "rslora", "s4", "shira", "supertuning", "svdiff", "svft", "unilora", "vblora", "waveft",
+    "lokr", "lora", "lora_all", "lora_bias", "lora_plus", "lora_xs", "loretta", "mica", "miss", "mora", "nola", "olora", "osf",
+    "para", "peanut", "pissa", "qalora", "randlora", "rslora", "s4", "shira", "supertuning", "svdiff", "svft", "tinylora", "unilora",
+    "vblora", "waveft",
 )  # fmt: skip
 """What has the form on a tiny llama; on a gpt2, whose projections of attention are fused, what stands beside these has it too."""
 
@@ -96,3 +106,29 @@ def test_explain_says_so() -> None:
     part = explain("para", "llama-3.2-1b", batch=8, length=256).parts[0]
     assert part.chosen == "h - qr(P) @ (qr(P).T @ h)"
     assert [law for step in part.steps for law in step.laws] == ["take the host's own product, which is there already"]
+
+
+@pytest.mark.parametrize("tokens", [16, 512, 4096])
+@pytest.mark.parametrize(
+    "name", ["shira", "supertuning", "fourierft", "svdiff", "deft", "osf", "randlora", "lora", "loha"]
+)
+def test_no_form_keeps_more_than_the_changed_weight_and_its_input_or_what_any_form_must(name: str, tokens: int) -> None:
+    technique, host = load(name), resolve("bert-base")
+    for group in groups(technique, placements(technique, host)):
+        place = group[0]
+        measure = meter(technique, place, Load(tokens, 16))
+        sizes = numbers(place.site, technique.settings)
+        found = alone_form(place.insertion, place.effect, place.site.lacks, sizes, measure)
+        if found is not None:
+            assert "h" in names(computed(place.effect, place.site.lacks, sizes)["h"])
+            there = measure.cost(optimise(computed(place.effect, place.site.lacks, sizes)["h"], measure)[0])
+            cost = measure.cost(found.value) - spared(measure, found.value)
+            assert cost.saved <= ROOM * max(there.saved, 768 * 768 + tokens * 768)
+            assert cost.saved <= there.saved or cost.score < there.score
+
+
+def test_a_matrix_of_few_entries_is_added_to_the_weight_where_that_is_quicker() -> None:
+    """SuperTuning at many tokens is one product with the changed weight; at few, its entries are applied beside the host's own."""
+    many, few = (explain("supertuning", "bert-base", batch=batch).parts[0].chosen for batch in (8, 1))
+    assert many == "(W + scatter(v, at, m=d_in, n=d_out)) @ x + b"
+    assert few == "h + sparse(v, at, x, n=d_out)"

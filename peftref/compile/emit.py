@@ -32,7 +32,7 @@ class Emitter:
 
     >>> from peftref.lang.parse import parse_expression
     >>> from peftref.lang.scope import Leaf, scope_at
-    >>> from peftref.lang.size import parse_size
+    >>> from peftref.lang.read_size import parse_size
     >>> scope = scope_at("attention.query", {"A": Leaf("A", (parse_size("r"), parse_size("d_in")))}, {"r": 8})
     >>> Emitter(scope, {"r": 8, "d_in": 64, "d_out": 64}, {"A": "self.A", "x": "x"}).expression(parse_expression("A @ x"))
     'F.linear(x, self.A)'

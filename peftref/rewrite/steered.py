@@ -16,7 +16,7 @@ def steered(expr: Expr, scope: Scope, learning: frozenset[str]) -> Expr:
     >>> from peftref.lang.parse import parse_expression
     >>> from peftref.lang.scope import Leaf, scope_at
     >>> from peftref.lang.show import show
-    >>> from peftref.lang.size import parse_size
+    >>> from peftref.lang.read_size import parse_size
     >>> leaf = lambda name, *dims: Leaf(name, tuple(parse_size(dim) for dim in dims))
     >>> scope = scope_at("attention.query", {"A": leaf("A", "r", "d_in"), "M": leaf("M", "r", "r")}, {"r": 8})
     >>> expr = parse_expression("(M @ A + stop_gradient(A - M @ A)) @ x")
@@ -40,7 +40,7 @@ def transposed(expr: Expr, value: Name, of: Expr, scope: Scope) -> Expr | None:
     >>> from peftref.lang.parse import parse_expression
     >>> from peftref.lang.scope import Leaf, scope_at
     >>> from peftref.lang.show import show
-    >>> from peftref.lang.size import parse_size
+    >>> from peftref.lang.read_size import parse_size
     >>> leaf = lambda name, *dims: Leaf(name, tuple(parse_size(dim) for dim in dims))
     >>> scope = scope_at("ffn", {"U": leaf("U", "d_model", "r"), "L": leaf("L", "d_model", "n")}, {"r": 8, "n": 4})
     >>> show(transposed(parse_expression("U - L @ (L.T @ U)"), Name("U"), Name("U"), scope))

@@ -17,8 +17,8 @@ from peftref.compile.steered import steered
 from peftref.design.load import load
 from peftref.lang.expr import Call, Expr, walk
 from peftref.lang.parse import parse_expression
+from peftref.lang.read_size import parse_size
 from peftref.lang.scope import Leaf, scope_at
-from peftref.lang.size import parse_size
 from peftref.report.code import code_of
 from peftref.rewrite.cost import Load, Meter
 from peftref.rewrite.optimise import optimise

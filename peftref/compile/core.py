@@ -1,7 +1,8 @@
 """The tap at attention itself, through transformers' attention interface: q, k and v on their way in, o on its way out.
 
 A host's config names its attention function; while a technique stands at `attention.core`, it names ours, which changes what the
-function gets and then calls the function that was named before. New keys get a mask that lets every query see them.
+function gets and then calls the function that was named before. New keys get a mask that lets every query see them, through windows
+and in every packed sequence; flash attention, which is given no mask for these, cannot.
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from peftref.compile.override import Override
 from peftref.compile.own import Own
+from peftref.compile.packing import flash, packed
 from peftref.compile.run import Run
 from peftref.host.site import Site
+from peftref.problem import fail
 
 PREFIX = "peftref_"
 ATTRIBUTE = "peftref_core"
+Mask = Tensor | BlockMask | None
 
 
 class CoreTap:
@@ -54,7 +59,7 @@ class CoreTap:
             self.x = None
 
     def attend(
-        self, call: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, more: dict[str, Any]
+        self, call: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, mask: Mask, more: dict[str, Any]
     ) -> Any:
         """Attention with every active run: q, k, v [batch, heads, tokens, d_head] as the attention function takes them."""
         runs = self.active(self.site)
@@ -76,26 +81,53 @@ class CoreTap:
         return out, weights
 
 
-def _mask(
-    mask: Tensor | None, q: Tensor, keys: int, added: int, module: nn.Module, more: dict[str, Any]
-) -> Tensor | None:
+def _mask(mask: Mask, q: Tensor, keys: int, added: int, module: nn.Module, more: dict[str, Any]) -> Mask:
     """The mask with columns for new keys, which every query sees."""
+    if flash(module):
+        _refuse(q, keys, module, more)
+    if isinstance(mask, BlockMask):
+        return _blocks(mask.mask_mod, mask.shape[0], q, keys, added)
     if mask is not None:
-        return nn.functional.pad(mask, (added, 0), value=True if mask.dtype == torch.bool else 0.0)
+        return nn.functional.pad(mask, (added, 0), value=0.0 if mask.is_floating_point() else True)
     causal = more.get("is_causal")
     causal = getattr(module, "is_causal", False) if causal is None else causal
-    if not causal or q.shape[2] == 1:
+    if not causal or q.shape[2] == 1 or flash(module):
         return None
+    if "flex" in module.config._attn_implementation:  # type: ignore[union-attr,operator]  # every attention module has its config
+        return _blocks(lambda _b, _h, query, key: key <= query, 1, q, keys, added)
     seen = torch.ones(q.shape[2], keys, dtype=torch.bool, device=q.device).tril()
     return nn.functional.pad(seen, (added, 0), value=True)[None, None]
+
+
+def _blocks(seen: Callable[..., Any], batch: int, q: Tensor, keys: int, added: int) -> BlockMask:
+    """The block mask of flex attention that a rule makes, with columns for new keys."""
+
+    def wider(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        wanted: Tensor = (key < added) | seen(b, h, query, (key - added).clamp(min=0))
+        return wanted
+
+    return create_block_mask(wider, batch, None, q.shape[2], keys + added, device=q.device)
+
+
+def _refuse(q: Tensor, keys: int, module: nn.Module, more: dict[str, Any]) -> None:
+    """Raises PeftrefError `flash-rows` where flash attention would hide new keys from some queries."""
+    window = more.get("sliding_window")
+    told = {**more, "inputs_embeds": q[:, 0], "past_key_values": None, "use_cache": False}
+    why = ""
+    if window is not None and keys > window:
+        why = f"lets tokens see no further than {window} back"
+    elif q.shape[2] == keys and packed(module, told) is not None:
+        why = "takes packed sequences apart"
+    if why:
+        text = f"rows in front of the keys are for every token, and flash attention {why}"
+        hint = 'load the host with attn_implementation="sdpa"'
+        raise fail("flash-rows", text, hint=hint)
 
 
 def _register(name: str) -> None:
     """Makes the attention function of a name known once more, with our tap in front."""
 
-    def forward(
-        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **more: Any
-    ) -> Any:
+    def forward(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Mask, **more: Any) -> Any:
         call = _function(name, module)
         tap = module.__dict__.get(ATTRIBUTE)
         if tap is None:

@@ -46,7 +46,7 @@ class Emitter:
     lines: list[str] = field(default_factory=list)
     _uses: Counter[Expr] = field(default_factory=Counter)
     _done: dict[Expr, str] = field(default_factory=dict)
-    _attends: int = 0
+    _reads: int = 0
 
     def block(self, values: Iterable[Expr]) -> list[str]:
         """The sources of some values, after `lines` that compute what they share."""
@@ -94,6 +94,7 @@ class Emitter:
             "sum": self._sum,
             "part": self._part,
             "attend": self._attend,
+            "mean_tokens": self._mean_tokens,
             "concat": self._concat,
             "steered": self._steered,
         }
@@ -252,9 +253,15 @@ class Emitter:
     def _attend(self, expr: Call) -> str:
         heads = self._number(dict(expr.options).get("heads", Number(1)))
         args = ", ".join(self.expression(arg) for arg in expr.args)
-        self._attends += 1
-        which = f", {self._attends - 1}" if self._attends > 1 else ""
-        return f"op.attend({args}, {int(heads)}, self.context{which})"
+        return f"op.attend({args}, {int(heads)}, self.context{self._which()})"
+
+    def _mean_tokens(self, expr: Call) -> str:
+        return f"op.mean_tokens({self.expression(expr.args[0])}, self.context{self._which()})"
+
+    def _which(self) -> str:
+        """Which reading of other tokens this is, where it is not the first: what is kept of them in a cache goes by it."""
+        self._reads += 1
+        return f", {self._reads - 1}" if self._reads > 1 else ""
 
     def _size(self, given: Expr | None, default: int | None) -> int | None:
         return default if given is None else size_of(given).evaluate(self._sizes())

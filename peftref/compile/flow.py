@@ -9,22 +9,26 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-Known = tuple[Tensor | None, Tensor | None, dict[tuple[str, str], Tensor] | None]
-"""The mask, the tasks, and what is carried."""
+from peftref.problem import fail
+
+Known = tuple[Tensor | None, Tensor | None, Tensor | None, dict[tuple[str, str], Tensor] | None]
+"""The mask, the packed sequences, the tasks, and what is carried."""
 
 
 @dataclass
 class Flow:
     """The running call of one stack.
 
-    mask: [batch, tokens so far], nonzero where a token counts; cache: the host's, when it has one; tasks: [batch], the number of
-    each sample's task, where it was told. carried: what techniques carry through this call, by the technique's name and its own;
+    mask: [batch, tokens so far], nonzero where a token counts, or [batch, 1, queries, keys], true where a query sees a key;
+    packed: [batch, tokens], the number of the sequence that each token belongs to, where several stand in one row; cache: the host's,
+    when it has one; tasks: [batch], the number of each sample's task, where it was told. carried: what techniques carry through this call, by the technique's name and its own;
     None where no call is running. checkpoints: whether parts of it will be run again for the backward pass.
     """
 
     causal: bool = False
     layers: int = 0
     mask: Tensor | None = None
+    packed: Tensor | None = None
     cache: Any = None
     tasks: Tensor | None = None
     carried: dict[tuple[str, str], Tensor] | None = None
@@ -37,11 +41,25 @@ class Flow:
 
     def known(self) -> Known:
         """What a layer is told now."""
-        return self.mask, self.tasks, None if self.carried is None else dict(self.carried)
+        return self.mask, self.packed, self.tasks, None if self.carried is None else dict(self.carried)
 
     def tell(self, known: Known) -> None:
         """Tells what a layer was told before."""
-        self.mask, self.tasks, self.carried = known
+        self.mask, self.packed, self.tasks, self.carried = known
+
+    def tokens(self) -> Tensor | None:
+        """Which tokens of each sample count, [batch, tokens so far], or None for all; raises PeftrefError `packed`.
+
+        A row in which several sequences stand is no single sample.
+        """
+        mask, several = self.mask, self.packed is not None
+        if mask is not None and mask.dim() == 4:
+            seen = mask[:, 0]
+            mask, several = seen[:, -1], bool((seen.any(1) != seen[:, -1]).any())
+        if several:
+            text = "a value of a whole sample is asked for, and several sequences are packed into one row"
+            raise fail("packed", text, hint="give each sequence a row of its own, with a mask [batch, tokens]")
+        return mask
 
 
 @dataclass
@@ -68,25 +86,29 @@ class Context:
 
     def seen(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
         """Which keys each query sees, [batch or 1, 1, queries, keys], or None for all; a query always sees its own token."""
+        mask, packed = self.flow.mask, self.flow.packed
+        own = torch.eye(keys, dtype=torch.bool, device=device)[keys - queries :][None, None]
+        if mask is not None and mask.dim() == 4:
+            return mask[..., :keys] | own
         seen: Tensor | None = None
         if self.flow.causal and queries > 1:
             seen = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)[None, None]
-        mask = self.flow.mask
+        if packed is not None:
+            same = packed[:, None, -queries:, None] == packed[:, None, None, :keys]
+            seen = same if seen is None else seen & same
         if mask is not None and mask.shape[1] >= keys:
-            mask = mask[:, :keys]
-            own = torch.eye(keys, dtype=torch.bool, device=device)[keys - queries :][None, None]
-            valid = mask.bool()[:, None, None, :] | own
+            valid = mask[:, None, None, :keys].bool() | own
             seen = valid if seen is None else seen & valid
         return seen
 
 
-def token_mask(mask: Any) -> Tensor | None:
-    """Which tokens count, [batch, tokens], from whatever a stack was given: 2-D, 4-D (its last query), or one for each layer type."""
+def told_mask(mask: Any) -> Tensor | None:
+    """What tokens see from whatever a stack was given: [batch, tokens]; or [batch, 1, queries, keys], of the layers that see most."""
     if isinstance(mask, dict):
         mask = mask.get("full_attention", next(iter(mask.values()), None))
     if not isinstance(mask, Tensor):
         return None
     if mask.dim() == 4:
-        last = mask[:, 0, -1]
-        return last if last.dtype == torch.bool else last >= 0
+        first = mask[:, :1]
+        return first if first.dtype == torch.bool else first >= 0
     return mask if mask.dim() == 2 else None

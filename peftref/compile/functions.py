@@ -166,7 +166,7 @@ def by_task(values: Tensor, h: Tensor, context: Context) -> Tensor:
 
 def edges(h: Tensor, first: int, last: int, context: Context) -> Tensor:
     """1 for the first and last tokens that count of each sample, as [batch, tokens]; tokens that follow a cache are no last ones."""
-    new, mask = h.shape[1], context.flow.mask
+    new, mask = h.shape[1], context.flow.tokens()
     seen = h.new_ones(h.shape[:2]) if mask is None or mask.shape[1] < new else mask.to(h.dtype)
     chosen = seen.cumsum(1) <= first
     if seen.shape[1] == new:
@@ -197,20 +197,26 @@ def join(*parts: Tensor) -> Tensor:
     return torch.cat([part.expand(*whole.shape[:-1], part.shape[-1]) for part in parts], -1)
 
 
-def mean_tokens(h: Tensor, context: Context) -> Tensor:
-    """The mean over the tokens that count: [batch, tokens, ...] to [batch, 1, ...]."""
-    mask = context.flow.mask
-    if mask is None or mask.shape[1] != h.shape[1]:
-        return h.mean(1, keepdim=True)
-    weight = mask.to(h.dtype).reshape(*mask.shape, *(1,) * (h.dim() - 2))
-    return (h * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+def mean_tokens(h: Tensor, context: Context, call: int = 0) -> Tensor:
+    """The mean over the tokens that count: [batch, tokens, ...] to [batch, 1, ...].
+
+    With a cache it is the mean over the tokens so far; call: as in `attend`.
+    """
+    flat, _ = context.past(each := h.reshape(*h.shape[:2], -1).unsqueeze(1), each, call)
+    flat, mask = flat[:, 0], context.flow.tokens()
+    if mask is None or mask.shape[1] != flat.shape[1]:
+        mean = flat.mean(1, keepdim=True)
+    else:
+        weight = mask.to(h.dtype).unsqueeze(-1)
+        mean = (flat * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+    return mean.reshape(h.shape[0], 1, *h.shape[2:])
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, context: Context, call: int = 0) -> Tensor:
     """Attention [batch, tokens, d] with `heads` heads, or [batch, tokens, heads, d] with its own; rows [n, ...] are keys of all.
 
     Padding and, where the stack is causal, later tokens are not seen; rows of a leaf are always seen. With a cache, the tokens
-    before are seen too; call: which attention of the equation this is.
+    before are seen too; call: which reading of other tokens in the equation this is.
     """
     flat = query.dim() == 3
     rows = key.dim() < query.dim()

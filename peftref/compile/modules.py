@@ -95,7 +95,7 @@ class Modules(nn.Module):
         else:
             self._output(model, site)
         if mixes or placement.effect.carries:
-            self._stack(model, site.stack)
+            self._stack(model, site.stack).mixes |= mixes
 
     @torch.no_grad()
     def settle(self, model: nn.Module) -> None:

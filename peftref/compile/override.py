@@ -30,6 +30,8 @@ class Chain:
 class Override:
     """`forward` of one instance changed by a function that gets the forward before it first; taken off in any order.
 
+    first: whether the change stands next to the original, inside of those that are there already.
+
     >>> double, x = nn.Identity(), 3
     >>> override = Override(double, lambda original, x: 2 * original(x))
     >>> double(x)
@@ -39,14 +41,14 @@ class Override:
     (3, False)
     """
 
-    def __init__(self, module: nn.Module, change: Change) -> None:
+    def __init__(self, module: nn.Module, change: Change, *, first: bool = False) -> None:
         self.module = module
         self.change = change
         chain = module.__dict__.get("forward")
         if not isinstance(chain, Chain):
             chain = module.__dict__["forward"] = Chain(module)
         self.chain = chain
-        chain.changes.append(change)
+        chain.changes.insert(0 if first else len(chain.changes), change)
 
     def remove(self) -> None:
         """Takes the change off; with the last one, the module has its own forward back."""

@@ -66,7 +66,7 @@ class PositionTap:
 
 
 class _Shift(Override):
-    """A call whose arguments are changed by their names."""
+    """A call whose arguments are changed by their names, after all else that changes them: rows in front are moved too."""
 
     def __init__(self, module: nn.Module, change: Callable[[dict[str, Any]], None]) -> None:
         names = _names(module)
@@ -76,7 +76,7 @@ class _Shift(Override):
             change(given)
             return original(**given)
 
-        super().__init__(module, call)
+        super().__init__(module, call, first=True)
 
 
 def _names(module: nn.Module) -> tuple[str, ...]:

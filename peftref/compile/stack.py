@@ -3,26 +3,41 @@
 The added vectors live inside the stack only, unless the technique says that they stay: heads, poolers, labels and losses see the
 sequence that the user gave. A stack that
 another one reads by cross attention keeps them, with the mask made longer there. Positions: the added vectors come first, so the
-user's tokens are counted after them, as in the paper (and in peft). With a cache, they enter it with the first call.
+user's tokens are counted after them, as in the paper (and in peft). With a cache, they enter it with the first call. Sequences that
+are packed into one line get them each; where tokens see no further than a window, which counts places, padding stays in front of them.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from peftref.compile.checkpointing import checkpointing
-from peftref.compile.flow import Flow, token_mask
+from peftref.compile.flow import Flow, told_mask
+from peftref.compile.longer import (
+    after_rows,
+    begun,
+    first_position,
+    fitted,
+    make_room,
+    remember,
+    rows_in,
+    windowed,
+    with_rows,
+)
 from peftref.compile.override import Override
 from peftref.compile.own import Own
+from peftref.compile.packing import Packing, behind_padding, caching, packed
 from peftref.compile.run import Run
 from peftref.host.host import Stack
 from peftref.host.site import Site
-from peftref.problem import fail
+
+MASKS = "create_masks_for_generate"
+"""What transformers calls on a model to make masks before a step with a cache of fixed length."""
 
 
 class StackTap:
@@ -30,11 +45,16 @@ class StackTap:
 
     def __init__(self, model: nn.Module, stack: Stack, flow: Flow) -> None:
         self.flow = flow
+        self.model = model
         self.entry = model.get_submodule(stack.entry)
         self.names = tuple(inspect.signature(self.entry.forward).parameters)
         self.site: Site | None = None
-        self.added = self.leaving = 0
+        self.mixes = False
+        self.packing = Packing(0)
+        self.leaving = False
         self.overrides = [Override(self.entry, self._enter)]
+        if stack.causal:
+            model.__dict__[MASKS] = _as_given
 
     def lengthen(
         self, model: nn.Module, site: Site, stack: Stack, reader: Stack | None, active: Callable[[Site], list[Run]]
@@ -57,37 +77,54 @@ class StackTap:
         """Takes every override off."""
         for override in self.overrides:
             override.remove()
+        self.model.__dict__.pop(MASKS, None)
 
     def _enter(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
         runs = self.active(self.site) if self.site is not None else []
-        lengthened = bool(runs) and "inputs_embeds" in self.names
-        if not lengthened and not runs:
-            self.added = self.leaving = 0
-        if lengthened:
-            given = self._prompted(given, runs)
+        numbers = packed(self.entry, given)
+        if self.mixes and given.get("past_key_values") is None and self._begins(given):
+            given["past_key_values"] = begun(self.entry, given)
         cache = given.get("past_key_values")
+        continued = cache is not None and int(cache.get_seq_length()) > 0
+        self.packing, self.leaving = Packing(0, numbers), False
+        rows = rows_in(cache) if continued else 0
+        if rows:
+            given = after_rows(given, rows, behind=windowed(self.entry))
+        elif runs and not continued and "inputs_embeds" in self.names:
+            given = self._lengthening(given, runs)
         self.flow.cache = getattr(cache, "self_attention_cache", cache)
-        self.flow.mask = token_mask(given.get("attention_mask"))
+        self.flow.mask = told_mask(given.get("attention_mask"))
+        self.flow.packed = self.packing.sequences()
         self.flow.carried = {}
+        if "attention_mask" in given:
+            given["attention_mask"] = fitted(given["attention_mask"], cache)
         try:
             with checkpointing(self.entry, self.flow):
                 result = original(**given)
         finally:
-            self.flow.cache = self.flow.mask = self.flow.carried = None
-        cut = lengthened and self.leaves_at_entry and not self.continued
-        return _cut(result, self.leaving) if cut else result
+            self.flow.cache = self.flow.mask = self.flow.packed = self.flow.carried = None
+        if not continued:
+            for made in (cache, *(result.values() if isinstance(result, dict) else ())):
+                remember(made, self.packing.added)
+        return _cut(result, self.packing) if self.leaving and self.leaves_at_entry else result
 
-    def _prompted(self, given: dict[str, Any], runs: list[Run]) -> dict[str, Any]:
-        cache = given.get("past_key_values")
-        self.continued = cache is not None and cache.get_seq_length() > 0
-        if self.continued:
-            return _longer(given, self.added, prompt=False)
+    def _begins(self, given: dict[str, Any]) -> bool:
+        """Whether the host begins a cache by itself, in which the modules that read other tokens keep what they read."""
+        wanted = self.flow.causal and "past_key_values" in self.names and not self.entry.training
+        return wanted and caching(self.entry, given)
+
+    def _lengthening(self, given: dict[str, Any], runs: list[Run]) -> dict[str, Any]:
         vectors = given.get("inputs_embeds")
         before = self.embedding(given["input_ids"]) if vectors is None else vectors
-        given |= {"input_ids": None, "inputs_embeds": self._lengthened(before, runs)}
-        _room(cache, self.added)
-        return _longer(given, self.added, prompt=True)
+        mask = given.get("attention_mask")
+        if isinstance(mask, Tensor) and mask.dim() == 2 and windowed(self.entry):
+            self.packing = behind_padding(mask, 0)
+        longer = self._lengthened(before, runs)
+        make_room(given.get("past_key_values"), self.packing.added)
+        first = first_position(self.entry, self.embedding)
+        given = with_rows(given, self.packing, first, causal=self.flow.causal and not windowed(self.entry))
+        return given | {"input_ids": None, "inputs_embeds": longer}
 
     def _embedded(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
@@ -99,16 +136,15 @@ class StackTap:
         after = before
         for run in runs:
             after = run(self.site, Own(self.embedding), h=after)["h"]
-        self.added = after.shape[1] - before.shape[1]
-        self.leaving = 0 if any(run.stays for run in runs) else self.added
-        return after
+        self.packing = replace(self.packing, added=after.shape[1] - before.shape[1])
+        self.leaving = self.packing.added > 0 and not any(run.stays for run in runs)
+        if self.packing.numbers is None:
+            return after
+        return self.packing.spread(after[:, : self.packing.added], after[:, self.packing.added :])
 
     def _leave(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        first = result if isinstance(result, Tensor) else result[0]
-        cached = kwargs.get("past_key_values")
-        grown = cached is not None and cached.get_seq_length() > first.shape[1]
-        return _cut(result, self.leaving) if self.leaving and not grown else result
+        return _cut(result, self.packing) if self.leaving else result
 
     def _read(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         mask, states = kwargs.get("encoder_attention_mask"), kwargs.get("encoder_hidden_states")
@@ -117,40 +153,18 @@ class StackTap:
         return original(*args, **kwargs)
 
 
-def _room(cache: Any, added: int) -> None:
-    """Makes room for the added vectors in a cache of fixed length that is still empty."""
-    for layer in getattr(cache, "layers", ()):
-        if hasattr(layer, "max_cache_len") and not layer.is_initialized:
-            layer.max_cache_len += added
+def _as_given(*, attention_mask: Tensor | None = None, **more: Any) -> Tensor | None:
+    """The mask [batch, tokens] as it is: the stack makes its own from it, when it knows how long its sequence is."""
+    return attention_mask
 
 
-def _longer(given: dict[str, Any], added: int, *, prompt: bool) -> dict[str, Any]:
-    """The arguments of a call whose sequence, or whose past, is longer by `added`."""
-    mask, positions, types = (given.get(name) for name in ("attention_mask", "position_ids", "token_type_ids"))
-    if isinstance(mask, Tensor) and mask.dim() == 2:
-        given["attention_mask"] = nn.functional.pad(mask, (added, 0), value=1)
-    elif mask is not None:
-        raise fail(
-            "mask-fixed",
-            "the sequence grows, and the mask given is made for a fixed one",
-            hint="give a mask [batch, tokens]",
-        )
-    if isinstance(positions, Tensor):
-        shifted = positions + added
-        first = torch.arange(added, device=positions.device, dtype=positions.dtype).expand(*positions.shape[:-1], added)
-        given["position_ids"] = torch.cat([first, shifted], -1) if prompt else shifted
-    if isinstance(types, Tensor) and prompt:
-        given["token_type_ids"] = nn.functional.pad(types, (added, 0))
-    return given
-
-
-def _cut(result: Any, added: int) -> Any:
+def _cut(result: Any, packing: Packing) -> Any:
     """The result of a stack without the vectors that were added in front."""
     if isinstance(result, Tensor):
-        return result[:, added:]
+        return packing.kept(result)
     if isinstance(result, tuple):
-        return (result[0][:, added:], *result[1:])
-    result["last_hidden_state"] = result["last_hidden_state"][:, added:]
+        return (packing.kept(result[0]), *result[1:])
+    result["last_hidden_state"] = packing.kept(result["last_hidden_state"])
     if result.get("hidden_states") is not None:
-        result["hidden_states"] = tuple(states[:, added:] for states in result["hidden_states"])
+        result["hidden_states"] = tuple(packing.kept(states) for states in result["hidden_states"])
     return result

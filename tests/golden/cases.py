@@ -13,6 +13,7 @@ from unittest import mock
 
 import torch
 from transformers import (
+    AttentionInterface,
     AutoModel,
     BertConfig,
     GPT2Config,
@@ -159,10 +160,26 @@ def tuned_by_two(folder: Path) -> object:
 
 
 def fixed_mask(folder: Path) -> object:
-    model = build("llama")
+    model = build("bert")
     attach(model, load("prompt", tokens=2))
     ids = inputs(model)["input_ids"]
     return model(input_ids=ids, attention_mask=torch.zeros(ids.shape[0], 1, ids.shape[1], ids.shape[1]))
+
+
+def packed_mean(folder: Path) -> object:
+    model = build("llama")
+    attach(model, load("unipelt", tokens=2, r=2, bottleneck=4))
+    places = torch.tensor([[0, 1, 2, 0, 1]])
+    return model(input_ids=torch.full((1, 5), 7), position_ids=places, use_cache=False)
+
+
+def rows_in_flash(folder: Path) -> object:
+    AttentionInterface.register("like_flash", lambda *given, **more: None)
+    model = build("llama")
+    model.config._attn_implementation = "like_flash"
+    attach(model, load("prefix", tokens=2))
+    places = torch.tensor([[0, 1, 2, 0, 1]])
+    return model(input_ids=torch.full((1, 5), 7), position_ids=places, use_cache=False)
 
 
 def stacked_on_no_linear_map(folder: Path) -> object:
@@ -402,7 +419,9 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "host-unknown": lambda folder: load_preset("bert-bass"),
     "indivisible": indivisible,
     "layer-absent": lambda folder: count(read(SOUND.replace("equation:", "layers: [12]\n    equation:")), "bert-base"),
+    "flash-rows": rows_in_flash,
     "mask-fixed": fixed_mask,
+    "packed": packed_mean,
     "merge-order": merged_before_another,
     "few-bits": in_few_bits,
     "tied-weight": lambda folder: attach(

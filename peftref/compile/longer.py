@@ -93,10 +93,10 @@ def fitted(mask: Any, cache: Any) -> Any:
     return nn.functional.pad(mask, (0, longest - mask.shape[1]), value=0)
 
 
-def first_position(entry: nn.Module, embedding: nn.Module) -> int:
+def first_position(entry: nn.Module) -> int:
     """The position from which a host counts: behind the row that its table of positions keeps for padding, where it has one."""
     size = getattr(getattr(entry, "config", None), "max_position_embeddings", None)
-    tables = (each for each in entry.modules() if isinstance(each, nn.Embedding) and each is not embedding)
+    tables = (each for each in entry.modules() if isinstance(each, nn.Embedding))
     kept = (each.padding_idx for each in tables if each.num_embeddings == size)
     return next((row + 1 for row in kept if row is not None), 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,6 +10,15 @@ from typing import Any
 from torch import nn
 
 Change = Callable[..., Any]
+
+
+def arguments(module: nn.Module) -> tuple[str, ...]:
+    """The names of the arguments that a module takes, whatever stands in for its forward.
+
+    >>> arguments(nn.Linear(1, 1))
+    ('input',)
+    """
+    return tuple(inspect.signature(type(module).forward).parameters)[1:]
 
 
 class Chain:

@@ -6,14 +6,14 @@ A host adds positions in one of two places: a module in front of the layers is t
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from peftref.compile.override import Override
+from peftref.compile.longer import first_position
+from peftref.compile.override import Override, arguments
 from peftref.design.placement import Placement, numbers
 from peftref.design.technique import Technique
 from peftref.host.host import Stack
@@ -38,8 +38,9 @@ class PositionTap:
     def __init__(self, model: nn.Module, stack: Stack, added: Callable[[], int]) -> None:
         self.added = added
         entry = model.get_submodule(stack.entry)
-        told = [each for each in entry.modules() if each is not entry and PAST in _names(each)]
-        at_entry = not told and POSITIONS in _names(entry)
+        self.first = first_position(entry)
+        told = [each for each in entry.modules() if each is not entry and PAST in arguments(each)]
+        at_entry = not told and POSITIONS in arguments(entry)
         self.overrides = [_Shift(each, self._told) for each in told] + (
             [_Shift(entry, self._entered)] if at_entry else []
         )
@@ -50,8 +51,14 @@ class PositionTap:
             override.remove()
 
     def _told(self, given: dict[str, Any]) -> None:
+        vectors = given.get("inputs_embeds")
         if isinstance(given.get(POSITIONS), Tensor):
             given[POSITIONS] = given[POSITIONS] + self.added()
+        elif (
+            isinstance(vectors, Tensor) and given.get("input_ids") is None
+        ):  # some are told of a past with token ids only
+            first = self.first + given.get(PAST, 0) + self.added()
+            given[POSITIONS] = torch.arange(first, first + vectors.shape[1], device=vectors.device)[None]
         else:
             given[PAST] = given.get(PAST, 0) + self.added()
 
@@ -69,7 +76,7 @@ class _Shift(Override):
     """A call whose arguments are changed by their names, after all else that changes them: rows in front are moved too."""
 
     def __init__(self, module: nn.Module, change: Callable[[dict[str, Any]], None]) -> None:
-        names = _names(module)
+        names = arguments(module)
 
         def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -77,7 +84,3 @@ class _Shift(Override):
             return original(**given)
 
         super().__init__(module, call, first=True)
-
-
-def _names(module: nn.Module) -> tuple[str, ...]:
-    return tuple(inspect.signature(type(module).forward).parameters)[1:]

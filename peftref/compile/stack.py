@@ -9,7 +9,6 @@ are packed into one line get them each; where tokens see no further than a windo
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -29,7 +28,7 @@ from peftref.compile.longer import (
     windowed,
     with_rows,
 )
-from peftref.compile.override import Override
+from peftref.compile.override import Override, arguments
 from peftref.compile.own import Own
 from peftref.compile.packing import Packing, behind_padding, caching, packed
 from peftref.compile.run import Run
@@ -47,7 +46,7 @@ class StackTap:
         self.flow = flow
         self.model = model
         self.entry = model.get_submodule(stack.entry)
-        self.names = tuple(inspect.signature(self.entry.forward).parameters)
+        self.names = arguments(self.entry)
         self.site: Site | None = None
         self.mixes = False
         self.packing = Packing(0)
@@ -122,7 +121,7 @@ class StackTap:
             self.packing = behind_padding(mask, 0)
         longer = self._lengthened(before, runs)
         make_room(given.get("past_key_values"), self.packing.added)
-        first = first_position(self.entry, self.embedding)
+        first = first_position(self.entry)
         given = with_rows(given, self.packing, first, causal=self.flow.causal and not windowed(self.entry))
         return given | {"input_ids": None, "inputs_embeds": longer}
 

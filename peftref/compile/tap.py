@@ -5,7 +5,6 @@ The class, the parameters, the state dict and the hooks of the host's module sta
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from peftref.compile.entering import Entering, Units
 from peftref.compile.linear_map import FORMS
-from peftref.compile.override import Override
+from peftref.compile.override import Override, arguments
 from peftref.compile.own import Own
 from peftref.compile.rows import put, take
 from peftref.compile.run import Run
@@ -153,7 +152,7 @@ class Hold:
         self.active = active
         self.held = held
         module = model.get_submodule(self.port.path)
-        self.names = tuple(inspect.signature(module.forward).parameters)
+        self.names = arguments(module)
         self.override = Override(module, self._forward)
 
     def remove(self) -> None:

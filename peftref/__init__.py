@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from peftref.compile.attach import set_active as set_active
     from peftref.compile.attached import Attached as Attached
     from peftref.compile.attached import merge as merge
+    from peftref.compile.restore import refill as refill
     from peftref.compile.restore import restore as restore
     from peftref.design.load import load as load
     from peftref.design.technique import Technique as Technique
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
     from peftref.host.slots import slots as slots
     from peftref.problem import PeftrefError as PeftrefError
     from peftref.train.callback import ProcedureCallback as ProcedureCallback
+    from peftref.train.checkpoints import ModuleCallback as ModuleCallback
 
 _HOME = {
     "Attached": "compile.attached",
+    "ModuleCallback": "train.checkpoints",
     "PeftrefError": "problem",
     "ProcedureCallback": "train.callback",
     "Technique": "design.technique",
@@ -48,6 +51,7 @@ _HOME = {
     "merge": "compile.attached",
     "read_adapters": "exchange.adapters.read",
     "read_peft": "exchange.peft.read",
+    "refill": "compile.restore",
     "resolve": "host.resolve",
     "restore": "compile.restore",
     "set_active": "compile.attach",

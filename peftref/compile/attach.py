@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from peftref.compile.attached import Attached
 from peftref.compile.decompose import Decompositions
+from peftref.compile.files import keep_out
 from peftref.compile.module import Inserted, initialise
 from peftref.compile.modules import CONTAINER, Combine, Modules, container
 from peftref.compile.own import Own
@@ -109,6 +110,7 @@ def insert(
         modules.tuned[name] = Tuned(model, trained)
     modules.active = (name,)
     modules.settle(model)
+    keep_out(model)
     return Attached(model, name)
 
 

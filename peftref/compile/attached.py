@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from peftref.compile.files import keep_out
 from peftref.compile.merge import folds
 from peftref.compile.merging import Merging
 from peftref.compile.module import Inserted
@@ -19,6 +20,7 @@ from peftref.design.technique import Technique
 from peftref.problem import PeftrefError, fail
 from peftref.state.fingerprint import Fingerprint, fingerprint
 from peftref.state.saved import write_saved
+from peftref.state.sharded import first, sharded, together, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -170,12 +172,13 @@ class Attached:
         del modules._modules[self.name]
         if not modules.inserted():
             modules.clear(self.model)
+        keep_out(self.model)
 
     def save(self, folder: str | Path) -> Path:
         """Saves the technique with its tensors, settings and the host's fingerprint, and whatever else of the host is trained now.
 
         A task head that learns beside the technique is saved with it. Returns the folder, which appears whole or not at all.
-        Raises PeftrefError `save-place`.
+        Where the host is sharded over processes, all of them call it, and the first one writes. Raises PeftrefError `save-place`.
         """
         tensors: dict[str, Tensor] = {f"leaves.{copy.name}": self.module.leaf(copy.name) for copy in self.module.copies}
         tuned = self.modules.tuned.get(self.name)
@@ -186,7 +189,14 @@ class Attached:
                 trained[name] = parameter
         tensors |= {saved_name(self.model, name): value for name, value in trained.items()}
         tensors |= remembered(self.module)
-        return write_saved(folder, self.technique, tensors, host_fingerprint(self.model))
+        tensors = {name: whole(value) for name, value in tensors.items()}
+        host = host_fingerprint(self.model)
+        if not sharded(self.model):
+            return write_saved(folder, self.technique, tensors, host)
+        if first():
+            write_saved(folder, self.technique, tensors, host)
+        together()
+        return Path(folder)
 
 
 def merge(model: PreTrainedModel, names: Iterable[str], *, untie: bool = False) -> None:

@@ -1,4 +1,8 @@
-"""Gradient checkpointing: a layer that runs again in the backward pass is told what it was told the first time."""
+"""Gradient checkpointing: a layer that runs again in the backward pass is told what it was told the first time.
+
+The reentrant way of torch drops the gradients of a layer into which no gradient flows: where the host is frozen, what enters the
+stack is made to take one.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,46 @@ import torch
 from torch import nn
 
 from peftref.compile.flow import Flow
+from peftref.compile.override import Override
+from peftref.host.host import Host
 
 FUNCTION = "_gradient_checkpointing_func"
 """What transformers calls to run a part of a model so that it can be run again."""
+
+
+class Entrances:
+    """What enters the first layer of a stack, made to take a gradient where the layers are checkpointed the reentrant way."""
+
+    def __init__(self, model: nn.Module, host: Host, stack: str) -> None:
+        entry = model.get_submodule(host.stack(stack).entry)
+        self.layers = [each for each in entry.modules() if hasattr(each, "gradient_checkpointing")]
+        paths = {site.path for site in host.sites if site.kind == "sequence" and site.stack == stack}
+        self.overrides = [Override(model.get_submodule(path), self._enter) for path in sorted(paths)]
+
+    def remove(self) -> None:
+        """Takes every override off."""
+        for override in self.overrides:
+            override.remove()
+
+    def _enter(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not isinstance(result, torch.Tensor):
+            return result
+        if not result.requires_grad and any(_reentrant(each) for each in self.layers):
+            result.requires_grad_()
+        return result
+
+
+def _reentrant(module: nn.Module) -> bool:
+    """Whether a module runs again in the backward pass, the reentrant way."""
+    if not (module.gradient_checkpointing and module.training):
+        return False
+    function: Any = vars(module).get(FUNCTION)
+    while isinstance(function, partial):
+        if function.keywords.get("use_reentrant"):
+            return True
+        function = function.args[0] if function.args else function.func
+    return False
 
 
 @contextmanager

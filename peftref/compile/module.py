@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peftref.compile import functions as op
+from peftref.compile.bound import Bound
 from peftref.compile.carry import Carry
 from peftref.compile.decompose import Decompositions
 from peftref.compile.flow import Context, Flow
@@ -68,6 +69,7 @@ class Inserted(nn.Module):
             leaf = nn.Parameter(torch.empty(copy.shape, dtype=_dtype(copy)), requires_grad=copy.leaf.trainable)
             _branch(self.leaves, copy.name).register_parameter(copy.leaf.name, leaf)
         self.runs: dict[str, list[Run]] = {}
+        self.bounds: list[Bound] = []
         made = _classes(technique, load or Load())
         plain = [made.source(placement) for placement in placed]
         alone = [made.alone(placement) for placement in placed]
@@ -101,12 +103,14 @@ class Inserted(nn.Module):
     ) -> Run:
         site = placement.site
         given: dict[str, Any] = {leaf: self._leaf_at(placement, leaf) for leaf in source.leaves}
-        first = next((leaf for leaf in given.values() if leaf.is_floating_point()), None)
         for leaf in source.stacked:
             given[f"project_{leaf}"] = projections[read_by(site)].part(given[leaf])
         if source.mixes:
             given["context"] = Context(flow(site.stack), f"{self.name}.{site.name}.{len(self.at(site))}")
-        return Run(cls(**given), source.reads, source.gives, first, carry=self._carry(placement, flow))
+        places = tuple(self._place(placement, leaf) for leaf in source.leaves)
+        made = cls(**given)
+        carry = self._carry(placement, flow)
+        return Run(made, source.reads, source.gives, carry=carry, bound=Bound(made, places, self.bounds))
 
     def _carry(self, placement: Placement, flow: Callable[[str], Flow]) -> Carry | None:
         effect, site = placement.effect, placement.site
@@ -118,6 +122,10 @@ class Inserted(nn.Module):
 
     def _leaf_at(self, placement: Placement, name: str) -> nn.Parameter:
         return self.leaf(copy_name(placement.insertion.leaves[name], placement.site))
+
+    def _place(self, placement: Placement, name: str) -> tuple[nn.Module, str]:
+        path, _, last = copy_name(placement.insertion.leaves[name], placement.site).rpartition(".")
+        return self.leaves.get_submodule(path), last
 
     def leaf(self, name: str) -> nn.Parameter:
         """The parameter of a dotted name."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from peftref.analyse.merge import Blocked, merge_rule
+from peftref.compile.checkpointing import Entrances
 from peftref.compile.core import CoreTap
 from peftref.compile.flow import Flow
 from peftref.compile.merging import Merging
@@ -78,6 +79,8 @@ class Modules(nn.Module):
     def tap(self, model: nn.Module, name: str, placement: Placement, mixes: bool) -> None:
         """Makes sure that a placement of a technique has its tap. mixes: whether its module needs to know the running call."""
         site = placement.site
+        if f"entrances {site.stack}" not in self.taps:
+            self.taps[f"entrances {site.stack}"] = Entrances(model, self.host, site.stack)
         for run in self.inserted()[name].at(site):
             run.siblings = self._siblings(model, site, run)
             if run.alone is not None:
@@ -162,10 +165,10 @@ class Modules(nn.Module):
     def _counted(self, stack: str) -> int:
         """After how many rows in front of the keys the tokens of a stack are counted."""
         acting = [self.inserted()[name] for name in self.active if self.enabled and name not in self.merged]
-        return sum(
-            max((counted_rows(each, one.technique) for each in one.placed if each.site.stack == stack), default=0)
-            for one in acting
-        )
+        rows = [
+            [counted_rows(each, one.technique) for each in one.placed if each.site.stack == stack] for one in acting
+        ]
+        return sum(max([0, *each]) for each in rows)
 
     def _siblings(self, model: nn.Module, site: Site, run: Run) -> dict[str, tuple[Site, nn.Module]]:
         found = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,11 +18,18 @@ class Own:
 
     def __init__(self, module: Any) -> None:
         self.module = module
+        self._weight: Tensor | None = None  # a cached_property has a lock, at which a graph of torch would break
 
-    @cached_property
+    @property
     def weight(self) -> Tensor:
         """The weight as the module stores it, in the host's precision."""
-        return plain(self.module)
+        if self._weight is None:
+            self._weight = plain(self.module)
+        return self._weight
+
+    def forget(self) -> None:
+        """Reads the weight again at the next call."""
+        self._weight = None
 
     def quantity(self, name: str, site: Site) -> Tensor:
         """A quantity in the reference layout: W [d_out, d_in], E [vocab, d_model], b and g; a bias that is not there is 0."""

@@ -13,6 +13,7 @@ from peftref.compile.procedures import remember
 from peftref.compile.tuned import Tuned
 from peftref.problem import PeftrefError, Problem, fail
 from peftref.state.saved import Saved, read_saved
+from peftref.state.sharded import put
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,6 +48,36 @@ def restore(
         attached.detach()
         raise
     return attached
+
+
+def refill(attached: Attached, folder: str | Path) -> None:
+    """Gives what is attached the values of a saved module of the same technique, and whatever else of the host was saved with it.
+
+    Parameters stay the ones that they are, so that an optimizer goes on with them; of a host that is sharded over processes, each
+    takes its part. Raises PeftrefError `technique-differs` for a module of another technique or other settings, `host-differs`,
+    `saved-missing`, `saved-damaged`, `saved-version`; nothing is changed then.
+    """
+    saved, model = read_saved(folder), attached.model
+    here, there = attached.technique, saved.technique
+    if (here.insert, dict(here.settings), here.tune) != (there.insert, dict(there.settings), there.tune):
+        text = f"{folder} holds {there.name} with {dict(there.settings)}, and {attached.name} is {here.name} with {dict(here.settings)}"
+        raise fail("technique-differs", text, hint="restore(model, folder, name) attaches it as it was")
+    _check(attached, saved, other_weights=False)
+    names = {saved_name(model, key): key for key, _ in own_parameters(model)}
+    trained = {names[key]: value for key, value in saved.tensors.items() if key in names}
+    for key, value in trained.items():
+        if model.get_parameter(key).shape != value.shape:
+            raise fail("host-differs", f"{key} is {list(value.shape)} in the file, and of another shape on this host")
+    for copy in attached.module.copies:
+        put(attached.module.leaf(copy.name), saved.tensors[f"leaves.{copy.name}"])
+    tuned = attached.modules.tuned.get(attached.name)
+    for key, value in trained.items():
+        if tuned is not None and key in tuned.names and not tuned.inside:
+            tuned.aside[key] = value.to(tuned.aside[key].dtype)
+        else:
+            put(model.get_parameter(key), value)
+    remember(attached.module, saved.tensors)
+    attached.module.train(attached.module.training)
 
 
 def _check(attached: Attached, saved: Saved, other_weights: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peftref.compile.bound import Bound
 from peftref.compile.carry import Carry
 from peftref.compile.keep import Keep
 from peftref.compile.own import Own
@@ -19,7 +20,7 @@ class Run:
 
     carry: what it reads and sets that is carried from layer to layer. siblings: the sites of the same layer whose own quantities it
     reads, with their modules, by slot. alone: the run to take in its place where nothing else acts at the site, and numbers are
-    precise enough to add a small change to a weight. stays: whether what it puts in front of a sequence is still there for the heads.
+    precise enough to add a small change to a weight. bound: its leaves, as they stand in the technique's tree. stays: whether what it puts in front of a sequence is still there for the heads.
     """
 
     def __init__(
@@ -27,18 +28,23 @@ class Run:
         forward: nn.Module,
         reads: tuple[str, ...],
         gives: tuple[str, ...],
-        leaf: Tensor | None = None,
         alone: Run | None = None,
         carry: Carry | None = None,
+        bound: Bound | None = None,
     ) -> None:
         self.forward = forward
         self.reads = reads
         self.gives = gives
-        self.leaf = leaf
         self.alone = alone
         self.carry = carry
+        self.bound = bound
         self.stays = False
         self.siblings: dict[str, tuple[Site, nn.Module]] = {}
+
+    @property
+    def leaf(self) -> Tensor | None:
+        """A leaf, in whose precision it computes."""
+        return None if self.bound is None else self.bound.first
 
     def best(self, module: nn.Module) -> Run:
         """The run to take at a module where nothing else acts."""
@@ -78,6 +84,8 @@ class Run:
         return made
 
     def _called(self, site: Site, own: Own, known: dict[str, Any]) -> dict[str, Tensor]:
+        if self.bound is not None:
+            self.bound.renew()
         values = [self._value(name, site, own, known) for name in self.reads]
         precise = None if self.leaf is None else self.leaf.dtype
         dtype = next((value.dtype for value in values), precise)

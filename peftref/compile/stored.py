@@ -48,7 +48,7 @@ def _dequantised(module: Any, weight: Any) -> Tensor:
 
         eight: Tensor = int8_vectorwise_dequant(weight.data, scale)
         return eight
-    if hasattr(weight, "dequantize"):
-        found: Tensor = weight.dequantize()
-        return found
-    return weight  # type: ignore[no-any-return]  # a tensor of another class, a shard of the weight say
+    if hasattr(weight, "full_tensor"):  # a shard of a plain weight
+        return weight  # type: ignore[no-any-return]
+    found: Tensor = weight.dequantize()
+    return found

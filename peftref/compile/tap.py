@@ -65,7 +65,8 @@ class Tap:
         self.override.remove()
 
     def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        working = self._lonely([(site, runs) for site in self.sites if (runs := self.active(site))])
+        active = [(site, self.active(site)) for site in self.sites]
+        working = self._lonely([each for each in active if each[1]])
         if not working:
             return original(*args, **kwargs)
         own = Own(self.module)
@@ -220,7 +221,7 @@ def _own_quantities(own: Own, working: list[tuple[Site, list[Run]]], combine: st
                     }
                 swapped |= {OWN[name]: value for name, value in given.items()}
     saved = {name: module._parameters[name] for name in swapped if module._parameters.get(name) is not None}
-    vars(own).pop("weight", None)
+    own.forget()
     for name in saved:
         module._parameters[name] = swapped[name]
     try:

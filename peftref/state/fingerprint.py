@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from peftref.host.host import Host
+from peftref.state.sharded import whole
 
 SAMPLES = 64
 
@@ -53,7 +54,7 @@ def weights_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """
     total = hashlib.sha256()
     for name, tensor in sorted(tensors, key=lambda each: each[0]):
-        flat = tensor.detach().reshape(-1)
+        flat = whole(tensor.detach()).reshape(-1)
         chosen = flat[:: max(1, flat.numel() // SAMPLES)][:SAMPLES]
         total.update(f"{name} {list(tensor.shape)}".encode())
         total.update(chosen.to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())

@@ -32,7 +32,7 @@ from peftref.bench.store import Store
 from peftref.compile.attach import attach, set_active
 from peftref.compile.carry import Carry
 from peftref.compile.flow import Flow
-from peftref.compile.restore import restore
+from peftref.compile.restore import refill, restore
 from peftref.design.given import given, rates
 from peftref.design.load import load, read, read_file
 from peftref.design.new import write_new
@@ -44,6 +44,7 @@ from peftref.host.family import read_family
 from peftref.host.presets import load_preset
 from peftref.host.resolve import resolve
 from peftref.report.reference import updated
+from peftref.train.checkpoints import ModuleCallback
 from peftref.train.classifier import load_classifier
 from peftref.train.read import read_task
 from peftref.train.task import Task, load_task
@@ -84,6 +85,19 @@ def saved(folder: Path) -> tuple[Any, Path]:
     place = attached.save(folder / "saved")
     attached.detach()
     return model, place
+
+
+def refilled_by_another(folder: Path) -> object:
+    model, place = saved(folder)
+    refill(attach(model, load("lora", r=4)), place)
+    return None
+
+
+def resumed_from_nowhere(folder: Path) -> object:
+    callback = ModuleCallback(attach(build("llama"), load("ia3")))
+    arguments, state = mock.Mock(output_dir=str(folder)), mock.Mock(global_step=20)
+    callback.on_train_begin(arguments, state, None)
+    return None
 
 
 def edited(folder: Path, **changes: object) -> object:
@@ -457,6 +471,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "no-such-file": lambda folder: read_task(Task(name="mine", title="Mine"), folder / "none"),
     "not-mergeable": biased,
     "not-utf8": latin_rows,
+    "resume-place": resumed_from_nowhere,
     "saved-damaged": flipped,
     "saved-missing": missing,
     "saved-version": lambda folder: edited(folder, format=99),
@@ -471,6 +486,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "task-twice": task_twice,
     "tasks": tasks_that_are_none,
     "opaque": lambda folder: given("peft:xlora"),
+    "technique-differs": refilled_by_another,
     "technique-exists": registered_twice,
     "tune-part": lambda folder: attach(build("gpt2"), read("{name: m, title: M, tune: [attention.query]}")),
     "tuned-twice": tuned_by_two,

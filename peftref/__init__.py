@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from peftref.host.resolve import resolve as resolve
     from peftref.host.slots import slots as slots
     from peftref.problem import PeftrefError as PeftrefError
+    from peftref.proof.prove import prove as prove
     from peftref.train.callback import ProcedureCallback as ProcedureCallback
     from peftref.train.checkpoints import ModuleCallback as ModuleCallback
 
@@ -49,6 +50,7 @@ _HOME = {
     "explain": "analyse.explain",
     "load": "design.load",
     "merge": "compile.attached",
+    "prove": "proof.prove",
     "read_adapters": "exchange.adapters.read",
     "read_peft": "exchange.peft.read",
     "refill": "compile.restore",

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from peftref.cli.options import At, HostOption, Json, Name, Names, Settings
-from peftref.cli.output import as_json, lines, print_table, rich_print
+from peftref.cli.output import USAGE, as_json, lines, print_table, rich_print
 
 
 def count(names: Names, host: HostOption, settings: Settings = None, at: At = None, json: Json = False) -> None:
@@ -23,8 +23,17 @@ def count(names: Names, host: HostOption, settings: Settings = None, at: At = No
         print_table(counts_table(found))
 
 
-def slots(host: HostOption, json: Json = False) -> None:
+def slots(
+    host: HostOption,
+    prove: Annotated[
+        bool, typer.Option("--prove", help="change each slot of a small instance and see what follows")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Draw the reference architecture of a host: every slot, its module and sizes, and what the host lacks."""
+    if prove:
+        _proofs(host, json)
+        return
     from peftref.host.resolve import resolve
     from peftref.report.slots import slots_rows, slots_view
 
@@ -33,6 +42,20 @@ def slots(host: HostOption, json: Json = False) -> None:
         as_json(slots_rows(found))
     else:
         rich_print(slots_view(found))
+
+
+def _proofs(host: str, json: bool) -> None:
+    from peftref.proof.prove import prove
+    from peftref.proof.record import refuted
+    from peftref.report.proofs import proofs_json, proofs_table
+
+    proofs = prove(host)
+    if json:
+        as_json(proofs_json(proofs))
+    else:
+        print_table(proofs_table(proofs, host))
+    if refuted(proofs):
+        raise typer.Exit(USAGE)
 
 
 def explain(

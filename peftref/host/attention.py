@@ -11,6 +11,8 @@ from peftref.host.graph import Attend
 from peftref.host.rows import RowTracer, as_rows
 from peftref.host.site import Rows
 
+OWN = "attention is computed by the module itself, and not through transformers' attention interface"
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -57,16 +59,24 @@ def _attention(flow: Flow, tracer: RowTracer, attend: Attend) -> Attention:
     key = find_part(flow, tracer, attend.key, "the key")
     value = find_part(flow, tracer, attend.value, "the value")
     d_head, d_value = graph.shape(attend.query)[-1], graph.shape(attend.value)[-1]
-    kv_heads = graph.shape(attend.value)[1]
+    heads = _heads(attend, query, graph.shape(attend.query))
+    kv_heads = _heads(attend, value, graph.shape(attend.value))
     if value.projection and value.d_out % d_value == 0:
         kv_heads = min(kv_heads, value.d_out // d_value)
     sizes = {
-        "n_heads": graph.shape(attend.query)[1],
+        "n_heads": heads,
         "n_kv_heads": kv_heads,
         "d_head": d_head,
         "d_value": d_value,
     }
-    return Attention(attend, query, key, value, _output(flow, attend), sizes)
+    return Attention(attend, query, key, value, _output(flow, attend), sizes, OWN if attend.own else "")
+
+
+def _heads(attend: Attend, part: Part, shape: tuple[int, ...]) -> int:
+    """How many heads: the second axis of what the attention function is given; else the rows of the projection say."""
+    if attend.own and part.projection and part.d_out % shape[-1] == 0:
+        return part.d_out // shape[-1]
+    return shape[1] if len(shape) == 4 else 1
 
 
 def find_part(flow: Flow, tracer: RowTracer, value: int, what: str) -> Part:

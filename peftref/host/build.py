@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import transformers
@@ -30,13 +32,30 @@ def class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
     try:
         found = AutoModel._model_mapping[type(config)]
     except KeyError:
-        raise fail("no-model-class", f"transformers has no model for the config type {config.model_type}") from None
+        return _of_its_file(config)
     first: type[PreTrainedModel] = found[0] if isinstance(found, (tuple, list)) else found
     return first
 
 
-def build(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
-    """A model in float32 on the meta device, so without weights, with a copy of the config.
+def _of_its_file(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The class for a part of a model, which no Auto class builds: the first that is made for it where the models of its kind are."""
+    file = type(config).__module__.replace(".configuration_", ".modeling_")
+    try:
+        known = vars(importlib.import_module(file)).values() if file.startswith("transformers.models.") else ()
+    except ImportError:
+        known = ()
+    for found in known:
+        kind: Any = found
+        made_for_it = (
+            isinstance(found, type) and issubclass(found, PreTrainedModel) and kind.config_class is type(config)
+        )
+        if made_for_it and kind.forward is not torch.nn.Module.forward:
+            return kind  # type: ignore[no-any-return]
+    raise fail("no-model-class", f"transformers has no model for the config type {config.model_type}")
+
+
+def build(kind: type[PreTrainedModel], config: PreTrainedConfig, device: str = "meta") -> PreTrainedModel:
+    """A model in float32 with a copy of the config; on the meta device, so without weights, unless another is named.
 
     Raises PeftrefError `host-not-built` with what the class said.
     """
@@ -45,7 +64,7 @@ def build(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedMo
         own.use_cache = False
     own._attn_implementation = "eager"
     try:
-        with torch.device("meta"), _quiet():
+        with torch.device(device), quiet():
             return kind(own).eval()
     except Exception as error:
         raise fail("host-not-built", f"{kind.__name__} cannot be built from this config: {_said(error)}") from error
@@ -65,13 +84,26 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
     return copied.eval()
 
 
+def inputs_that_run(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The first inputs with which a live model runs. Raises PeftrefError `host-not-run` with what failed."""
+    said = "it takes no input that is known here"
+    for inputs in inputs_of(model):
+        try:
+            with torch.no_grad(), quiet():
+                model(**{name: tensor.clone() for name, tensor in inputs.items()})
+            return inputs
+        except Exception as error:
+            said = _said(error)
+    raise fail("host-not-run", f"{type(model).__name__} cannot be run on CPU: {said}")
+
+
 def observe(model: PreTrainedModel) -> Graph:
     """The graph of one forward of a model on the meta device. Raises PeftrefError `host-not-run` with what failed."""
     said = "it takes no input that is known here"
     for inputs in inputs_of(model):
         if inputs:
             try:
-                with _quiet(), masks_take_all(meta_nonzero_assume_all_nonzero=True):
+                with quiet(), masks_take_all(meta_nonzero_assume_all_nonzero=True):
                     return record(model, inputs)
             except Exception as error:
                 said = _said(error)
@@ -106,7 +138,7 @@ def _said(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' and torch's warnings about a model without weights to ourselves."""
     import warnings
 

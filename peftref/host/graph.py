@@ -75,7 +75,8 @@ class Call:
 class Attend:
     """One call of the attention function: the event that stands for it, the module that called it, what went in and out.
 
-    causal: None where neither the mask nor the module says.
+    causal: None where neither the mask nor the module says. own: the module computes attention itself, and not through
+    transformers' attention interface.
     """
 
     event: int
@@ -86,6 +87,7 @@ class Attend:
     value: int
     output: int
     causal: bool | None
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

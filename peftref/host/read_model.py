@@ -62,12 +62,14 @@ def _keep(key: tuple[object, ...], host: Host) -> None:
 
 def _read(model: PreTrainedModel, name: str) -> Host:
     flow = Flow(observe(model))
-    family = None if flow.graph.attends else family_of(model.config.model_type)
+    probed = any(not attend.own for attend in flow.graph.attends)
+    family = None if probed else family_of(model.config.model_type)
     anatomy = read_graph(flow, mapped_attentions(flow, family, model.config.to_dict()) if family else None)
     if not anatomy.sites:
         raise fail(
             "host-no-slots",
-            f"no attention of {type(model).__name__} passes through transformers' attention interface",
+            f"{type(model).__name__} has no attention that could be found: none passes through transformers' attention interface, "
+            "and nowhere in what it computes does a softmax stand between two products of values",
             hint=f"describe it in catalog/hosts/{model.config.model_type}.yaml",
         )
     head = next((site.path for site in anatomy.sites if site.slot == "head"), None)

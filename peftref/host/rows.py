@@ -26,7 +26,9 @@ class RowTracer:
         numbers = self._numbers(projection, value)
         if numbers is None:
             return frozenset()
-        return frozenset(int(number) for number in torch.unique(numbers).tolist() if number >= 0)
+        there = torch.zeros(projection.d_out + 1, dtype=torch.bool)
+        there[numbers.flatten().long()] = True  # what is not known is the last
+        return frozenset(there[:-1].nonzero().flatten().tolist())
 
     def share(self, projection: Projection, value: int) -> float:
         """The part of a value's elements that are known to come from a projection."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 LIMIT = 1 << 16
 _NUMBER = "_local_scalar_dense"
@@ -24,6 +26,10 @@ class Shadows:
     def note(self, tensor: torch.Tensor, real: torch.Tensor) -> None:
         """Say what a meta tensor would hold; both have one shape. The caller keeps the meta tensor alive."""
         self._known[id(tensor)] = real
+
+    def real(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """What a tensor holds, None where that is not known."""
+        return self._known.get(id(tensor), None if tensor.is_meta else tensor)
 
     def forget(self, tensors: Iterable[torch.Tensor]) -> None:
         """Forget what tensors hold, because something unknown was written into them."""
@@ -70,6 +76,73 @@ class Shadows:
         if isinstance(tree, (list, tuple)):
             return [self._real(item) for item in tree]
         return tree
+
+
+class Lists(TorchFunctionMode):
+    """While it is active, a meta tensor gives its known numbers as a list or an array, zeros where they are not known."""
+
+    def __init__(self, shadows: Shadows) -> None:
+        super().__init__()
+        self._shadows = shadows
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _LISTED and args[0].is_meta:
+            real = self._shadows.real(args[0])
+            with torch.utils._python_dispatch._disable_current_modes():
+                known = torch.zeros(args[0].shape, dtype=args[0].dtype, device="cpu") if real is None else real
+                return func(known)
+        return func(*args, **(kwargs or {}))
+
+
+_LISTED = (torch.Tensor.tolist, torch.Tensor.numpy)
+
+
+class Knowing(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's mode is not typed
+    """While it is active, what is known of meta tensors is followed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's mode is not typed
+        self.shadows = self._shadows = Shadows()
+        self._kept: list[torch.Tensor] = []
+
+    def at(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """A tensor on a device; on meta, whole numbers are remembered."""
+        moved = placed(tensor, device, self._shadows)
+        self._kept.append(moved)
+        return moved
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = self._shadows.call(func, args, kwargs or {})
+        self._kept.extend(tensors_of(result))
+        return result
+
+
+def placed(tensor: torch.Tensor, device: torch.device | str, shadows: Shadows) -> torch.Tensor:
+    """A tensor on a device; on meta the shadows note the numbers of one of whole numbers."""
+    if torch.device(device).type != "meta":
+        return tensor.to(device)
+    with torch.utils._python_dispatch._disable_current_modes():
+        moved = torch.empty_like(tensor, device="meta")
+    if not tensor.is_floating_point():
+        shadows.note(moved, tensor)
+    return moved
+
+
+def looks_back(mask: torch.Tensor) -> bool:
+    """Whether a mask [..., queries, keys] shuts every later token out and lets every earlier one in.
+
+    >>> looks_back(torch.ones(4, 4).tril().bool()), looks_back(torch.ones(4, 4))
+    (True, False)
+    """
+    if mask.dim() < 2 or mask.shape[-1] != mask.shape[-2] or mask.shape[-1] < 2 or mask.numel() > LIMIT:
+        return False
+    size = mask.shape[-1]
+    first = mask.reshape(-1, size, size)[0]
+    later = torch.ones(size, size, dtype=torch.bool).triu(1)
+    shut, let = first[later], first[~later]
+    if mask.is_floating_point() and not bool(((first == 0) | (first == 1)).all()):
+        return bool((shut < -1e3).all() and (let > -1e3).all())
+    return bool((shut == shut[0]).all() and (let == let[0]).all() and shut[0] != let[0])
 
 
 def tensors_of(tree: Any) -> Iterable[torch.Tensor]:

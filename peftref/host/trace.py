@@ -13,15 +13,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from peftref.host.graph import Attend, Call, Event, Graph, Key, Module, Ref, Value
+from peftref.host.own import with_own_attention
 from peftref.host.probe import probe
-from peftref.host.shadow import Shadows, tensors_of
+from peftref.host.shadow import Lists, Shadows, looks_back, placed, tensors_of
 
 MOVES = frozenset(
     {"_unsafe_view", "_reshape_alias", "reshape", "clone", "lift_fresh", "_to_copy", "cat", "stack", "repeat"}
     | {"flip", "roll", "index_select", "repeat_interleave", "constant_pad_nd", "unfold", "pixel_shuffle"}
     | {"split", "split_with_sizes", "view_as_complex", "view_as_real"}
 )
-_IMPLEMENTATIONS = ("_attn_implementation_internal", "_experts_implementation_internal")
+ATTENTION = "_attn_implementation_internal"
+DOORS = (ATTENTION, "_experts_implementation_internal")
 
 
 def record(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], device: str = "meta") -> Graph:
@@ -30,22 +32,22 @@ def record(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], device: s
     For the time of the run a probe is the attention implementation of every config in the model, which must be its own.
     """
     recorder = Recorder(model)
-    recorder.enter(inputs)
+    inputs = {name: recorder.enter(name, tensor, device) for name, tensor in inputs.items()}
     with ExitStack() as stack:
         stack.enter_context(
-            _attending(model, stack.enter_context(probe(recorder.attended, recorder.masked, recorder.routed)))
+            attending(model, stack.enter_context(probe(recorder.attended, recorder.masked, recorder.routed)))
         )
-        for context in (recorder.watch(), torch.no_grad(), torch.device(device), recorder):
+        for context in (recorder.watch(), torch.no_grad(), torch.device(device), recorder, recorder.lists()):
             stack.enter_context(context)
         model(**inputs)
     return recorder.graph()
 
 
 @contextmanager
-def _attending(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Set the implementations in every config that a module of the model holds, and put the old ones back."""
+def attending(model: PreTrainedModel, name: str, doors: tuple[str, ...] = DOORS) -> Iterator[None]:
+    """Set implementations in every config that a module of the model holds, and put the old ones back."""
     held = {id(config): config for module in model.modules() for config in _configs(getattr(module, "config", None))}
-    before = [(config, each, getattr(config, each, None)) for config in held.values() for each in _IMPLEMENTATIONS]
+    before = [(config, each, getattr(config, each, None)) for config in held.values() for each in doors]
     for config, each, _ in before:
         setattr(config, each, name)
     try:
@@ -87,15 +89,23 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's m
     def graph(self) -> Graph:
         """What was recorded."""
         modules = {path: _module(path, module) for path, module in self._model.named_modules()}
-        return Graph(tuple(self._values), tuple(self._events), tuple(self._calls), tuple(self._attends), modules)
+        graph = Graph(tuple(self._values), tuple(self._events), tuple(self._calls), tuple(self._attends), modules)
+        return with_own_attention(graph, self._looking_back())
 
-    def enter(self, inputs: Mapping[str, Any]) -> None:
-        """Declare the tensors among the model's arguments as its inputs."""
-        for name, tensor in inputs.items():
-            if isinstance(tensor, torch.Tensor):
-                self._new(tensor, source=name, live=True)
-                if tensor.is_meta and not tensor.is_floating_point():
-                    self._shadows.note(tensor, torch.ones_like(tensor, device="cpu"))
+    def _looking_back(self) -> frozenset[int]:
+        """The values that are masks in which a token sees only those before it."""
+        reals = ((tensor, self._shadows.real(tensor)) for tensor in self._kept)
+        return frozenset(self._ids[id(tensor)] for tensor, real in reals if real is not None and looks_back(real))
+
+    def enter(self, name: str, tensor: torch.Tensor, device: str) -> torch.Tensor:
+        """Declare one of the model's arguments, and give it on the device of the run."""
+        moved = placed(tensor, device, self._shadows)
+        self._new(moved, source=name, live=True)
+        return moved
+
+    def lists(self) -> Lists:
+        """Answer what is known where code asks a tensor for a list, for the duration of the block."""
+        return Lists(self._shadows)
 
     def watch(self) -> _Watch:
         """Follow the module calls for the duration of the block."""

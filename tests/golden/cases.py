@@ -18,9 +18,9 @@ from transformers import (
     BertConfig,
     GPT2Config,
     ParakeetEncoderConfig,
-    PatchTSTConfig,
     PretrainedConfig,
     ResNetConfig,
+    TimesFmConfig,
     ViTConfig,
 )
 
@@ -429,7 +429,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "host-map-wrong": torn_map,
     "host-no-slots": lambda folder: resolve(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1])),
     "host-not-built": lambda folder: resolve(BertConfig(hidden_size=30, num_attention_heads=4)),
-    "host-not-run": lambda folder: resolve(PatchTSTConfig()),
+    "host-not-run": lambda folder: resolve(TimesFmConfig()),
     "host-unknown": lambda folder: load_preset("bert-bass"),
     "indivisible": indivisible,
     "layer-absent": lambda folder: count(read(SOUND.replace("equation:", "layers: [12]\n    equation:")), "bert-base"),

@@ -1,0 +1,201 @@
+"""What each slot claims, tried on a live model: a finding is whether it holds, and why; None for what cannot be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from peftref.host.site import Site
+from peftref.proof.linear import is_its_map
+from peftref.proof.local import across_tokens
+from peftref.proof.trial import Seen, Trial, shift
+
+Finding = tuple[bool | None, str]
+PARTS = ("query", "key", "value")
+
+
+def claim(trial: Trial, site: Site) -> Finding:
+    """Whether a site behaves as its slot says: True, False, or None where that cannot be tried, with the reason."""
+    component, _, role = site.slot.partition(".")
+    if site.kind == "linear":
+        right, why = is_its_map(trial, site)
+        if right is False:
+            return right, why
+    if component in ("attention", "cross_attention") and role in PARTS:
+        return _projection(trial, site, component, role)
+    return _CLAIMS[role if role in _CLAIMS else site.kind](trial, site, component)
+
+
+def _projection(trial: Trial, site: Site, component: str, role: str) -> Finding:
+    core = trial.site(site, f"{component}.core")
+    if core is None:
+        return across_tokens(trial, site, component, role)
+    flags = trial.moved_qkv(trial.run(site.ports["h"], shift), core.path)
+    if flags is None:
+        return None, "its attention was not called in the small instance"
+    own = [_same_rows(site, trial.site(site, f"{component}.{part}")) for part in PARTS]
+    moved = [part for part, flag in zip(PARTS, flags, strict=True) if flag]
+    others = [part for part, mine in zip(PARTS, own, strict=True) if not mine]
+    said = f"a change of its output changes {' and '.join(moved) or 'nothing'} and not {' nor '.join(others)}"
+    if list(flags) == own:
+        return True, said
+    return False, f"a change of its output changes {' and '.join(moved) or 'none'} of query, key and value"
+
+
+def _same_rows(site: Site, other: Site | None) -> bool:
+    return other is not None and (other.path, other.ports["h"].rows) == (site.path, site.ports["h"].rows)
+
+
+def _core(trial: Trial, site: Site, component: str) -> Finding:
+    if site.path not in trial.base.attended:
+        return None, "its attention was not called in the small instance"
+    after = trial.run(change=shift, core=site.path)
+    output = trial.site(site, f"{component}.output")
+    return _reaches(trial, after, output, "x", "what it gives", "what the output projection reads")
+
+
+def _output(trial: Trial, site: Site, component: str) -> Finding:
+    if site.kind != "linear":
+        return None, "not tried"
+    after = trial.run(site.ports["h"], shift)
+    return _reaches(
+        trial, after, trial.site(site, component), "h", "its output", f"the output of the {component} sublayer"
+    )
+
+
+def _down(trial: Trial, site: Site, _: str) -> Finding:
+    after = trial.run(site.ports["h"], shift)
+    return _reaches(trial, after, trial.site(site, "ffn"), "h", "its output", "the output of the ffn sublayer")
+
+
+def _hidden(trial: Trial, site: Site, _: str) -> Finding:
+    down = trial.site(site, "ffn.down")
+    if down is None:
+        return None, "there is no ffn.down to read it"
+    after = trial.run(site.ports["h"], shift)
+    reads = trial.moved(after, down.ports["x"]) and trial.moved(after, down.ports["h"])
+    return reads, f"a change of it changes {'' if reads else 'neither '}what ffn.down reads and gives"
+
+
+def _into_hidden(trial: Trial, site: Site, component: str) -> Finding:
+    hidden = trial.site(site, "ffn.hidden")
+    if hidden is None:
+        return None, "there is no ffn.hidden that it makes"
+    port = hidden.ports["h"]
+    runs = [trial.run(site.ports["h"], _by(step)) for step in (1.0, 2.0)]
+    values = [trial.base.ports.get(port), *(run.ports.get(port) for run in runs)]
+    if any(value is None for value in values):
+        return None, "ffn.hidden was not seen in the small instance"
+    if not trial.moved(runs[0], port):
+        return False, "a change of its output does not change ffn.hidden"
+    if site.slot == "ffn.up" and trial.site(site, "ffn.gate") is not None:
+        return True, "a change of its output changes ffn.hidden" + (", in proportion" if _straight(values) else "")  # type: ignore[arg-type]
+    return True, "a change of its output changes ffn.hidden"
+
+
+def _by(step: float) -> Callable[[Tensor], Tensor]:
+    return lambda value: value + step
+
+
+def _straight(values: list[Tensor]) -> bool:
+    first, second, third = values
+    scale = float((second - first).abs().max())
+    return float((third - 2 * second + first).abs().max()) <= 1e-3 * scale
+
+
+def _sublayer(trial: Trial, site: Site, component: str) -> Finding:
+    after = trial.run(site.ports["h"], shift)
+    if component == "layer":
+        return _layer(trial, site)
+    end = "output" if component != "ffn" else "down"
+    last = trial.site(site, f"{component}.{end}")
+    if last is not None and not trial.moved(trial.run(last.ports["h"], shift), site.ports["h"]):
+        return False, f"a change of {last.slot} does not change its output"
+    return _reaches(trial, after, trial.site(site, "layer"), "h", "its output", "the output of the layer")
+
+
+def _layer(trial: Trial, site: Site) -> Finding:
+    after = trial.run(site.ports["h"], shift)
+    assert site.layer is not None
+    for earlier in range(site.layer):
+        before = trial.site(site, "layer", earlier)
+        if before is not None and before.path != site.path and trial.moved(after, before.ports["h"]):
+            return False, f"a change of its output changes layer {earlier}"
+    following = trial.site(site, "layer", site.layer + 1)
+    if following is not None and "x" in following.ports and following.path != site.path:
+        return _reaches(trial, after, following, "x", "its output", "what the next layer reads, and no earlier layer")
+    moved = trial.moved_out(after)
+    return (
+        (True, "a change of its output changes the model's")
+        if moved
+        else (None, "nothing that the model gives reads it")
+    )
+
+
+def _norm(trial: Trial, site: Site, component: str) -> Finding:
+    after = trial.run(site.ports["h"], shift)
+    if component in ("embedding", "final"):
+        if component == "embedding":
+            return _reaches(trial, after, trial.site(site, "layer", 0), "x", "its output", "what the first layer reads")
+        last = max((each.layer or 0 for each in trial.host.sites if each.stack == site.stack), default=0)
+        layer = trial.site(site, "layer", last)
+        if layer is not None and not trial.moved(trial.run(layer.ports["h"], shift), site.ports["x"]):
+            return False, "a change of the last layer's output does not change what it reads"
+        if trial.moved_out(after):
+            return True, "it reads the last layer's output, and a change of its own changes the model's"
+        return None, "nothing that the model gives reads it"
+    readers = [trial.site(site, f"{component}.{part}") for part in ("query", "key", "value", "up", "gate")]
+    if any(each is not None and trial.moved(after, each.ports.get("x")) for each in readers):
+        return True, f"a change of its output changes what the {component} sublayer reads"
+    sublayer, layer = trial.site(site, component), trial.site(site, "layer")
+    if sublayer is None or layer is None:
+        return None, f"there is no {component} sublayer to compare with"
+    reads = trial.moved(trial.run(sublayer.ports["h"], shift), site.ports["h"])
+    gives = trial.moved(after, layer.ports["h"])
+    if reads and gives:
+        return True, f"a change of the {component} sublayer's output changes it, and its own the layer's"
+    if gives and trial.moved(after, sublayer.ports["h"]):
+        return True, f"a change of its output changes the {component} sublayer's"
+    return False, f"it stands neither before nor behind the {component} sublayer"
+
+
+def _linear(trial: Trial, site: Site, component: str) -> Finding:
+    after = trial.run(site.ports["h"], shift)
+    if component == "head":
+        moved = trial.moved_out(after)
+        return moved, f"a change of its output {'changes' if moved else 'does not change'} what the model gives"
+    return _reaches(trial, after, trial.site(site, "layer", 0), "x", "its output", "what the first layer reads")
+
+
+def _sequence(trial: Trial, site: Site, _: str) -> Finding:
+    after = trial.run(site.ports["h"], shift)
+    return _reaches(trial, after, trial.site(site, "layer", 0), "x", "it", "what the first layer reads")
+
+
+def _reaches(trial: Trial, after: Seen, target: Site | None, port: str, what: str, where: str) -> Finding:
+    """Whether a changed run shows something else at a port of another site; where that site is not there, at the outputs."""
+    if target is None or port not in target.ports:
+        moved = trial.moved_out(after)
+        return (
+            (True, f"a change of {what} changes the model's output") if moved else (None, f"{where} is not to be had")
+        )
+    if trial.base.ports.get(target.ports[port]) is None:
+        return None, f"{where} was not seen in the small instance"
+    moved = trial.moved(after, target.ports[port])
+    return moved, f"a change of {what} {'changes' if moved else 'does not change'} {where}"
+
+
+_CLAIMS: dict[str, Callable[[Trial, Site, str], Finding]] = {
+    "core": _core,
+    "output": _output,
+    "down": _down,
+    "hidden": _hidden,
+    "up": _into_hidden,
+    "gate": _into_hidden,
+    "norm": _norm,
+    "post_norm": _norm,
+    "sublayer": _sublayer,
+    "linear": _linear,
+    "sequence": _sequence,
+}

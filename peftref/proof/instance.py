@@ -1,0 +1,81 @@
+"""A small random instance of a host: the same class, a shrunken config, weights that matter, inputs with which it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from peftref.host.build import build, inputs_that_run, quiet
+from peftref.host.host import Host
+from peftref.host.read_model import resolve_model
+from peftref.host.shrink import SCALES, shrunken
+from peftref.problem import PeftrefError, fail
+
+MOST_PARAMETERS = 150_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A live model on CPU, its host, and inputs that it takes."""
+
+    model: PreTrainedModel
+    host: Host
+    inputs: Mapping[str, Tensor]
+
+
+def instance_of(config: PreTrainedConfig, kind: type[PreTrainedModel], whole: Host | None = None) -> Instance:
+    """The smallest instance that runs and, where a whole host is given, has the slots of that host.
+
+    Where none has all of them, the smallest that runs. Raises PeftrefError `host-not-run` where none does.
+    """
+    said, best = "", None
+    for scale in SCALES:
+        try:
+            small = shrunken(config, scale)
+            if _size(kind, small) > MOST_PARAMETERS:
+                said = said or f"a small {kind.__name__} still has too many parameters"
+                continue
+            found = _live(kind, small)
+        except PeftrefError as error:
+            said = said or error.problems[0].text
+            continue
+        best = best or found
+        if whole is None or _slots(whole) <= _slots(found.host):
+            return found
+    if best is None:
+        raise fail("host-not-run", f"no small {kind.__name__} runs: {said}")
+    return best
+
+
+def _slots(host: Host) -> frozenset[tuple[str, str]]:
+    return frozenset((site.stack, site.slot) for site in host.sites)
+
+
+def _size(kind: type[PreTrainedModel], config: PreTrainedConfig) -> int:
+    return sum(parameter.numel() for parameter in build(kind, config).parameters())
+
+
+def _live(kind: type[PreTrainedModel], config: PreTrainedConfig) -> Instance:
+    torch.manual_seed(0)
+    model = build(kind, config, device="cpu")
+    host = resolve_model(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            _shake(parameter)
+    with quiet():
+        return Instance(model, host, inputs_that_run(model))
+
+
+def _shake(parameter: Tensor) -> None:
+    """Give a parameter numbers that matter: a matrix keeps lengths, a vector departs a little from where it begins."""
+    if not parameter.is_floating_point():
+        return
+    noise = torch.randn_like(parameter)
+    if parameter.dim() > 1:
+        parameter.copy_(noise / parameter[0].numel() ** 0.5)
+    else:
+        parameter.add_(0.1 * noise)

@@ -1,0 +1,75 @@
+"""Query, key and value told apart by which tokens they reach, where attention itself cannot be looked into.
+
+A query acts on its own token alone, a key and a value on others too; a value acts in proportion, a key does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from peftref.host.site import Site
+from peftref.proof.trial import Change, Trial
+
+TOKEN = 1
+Finding = tuple[bool | None, str]
+
+
+def across_tokens(trial: Trial, site: Site, component: str, role: str) -> Finding:
+    """Whether a projection acts on the tokens of attention's output as its role says."""
+    output = trial.site(site, f"{component}.output")
+    if output is None:
+        return None, "no output projection reads what attention gives"
+    port = output.ports["x"]
+    before, own = trial.base.ports.get(port), trial.base.ports.get(site.ports["h"])
+    if before is None or own is None:
+        return None, "its attention was not seen in the small instance"
+    axis = max((0, 1), key=lambda each: own.shape[each])
+    same = before.dim() == 3 and own.dim() == 3 and before.shape[axis] == own.shape[axis] and own.shape[axis] > 2
+    change = _at(axis) if same else _everywhere
+    once, twice = (trial.run(site.ports["h"], change(step)).ports[port] for step in (1.0, 2.0))
+    scale = float((once - before).abs().max())
+    if scale == 0:
+        return False, "a change of its output does not change what attention gives"
+    straight = float((twice - 2 * once + before).abs().max()) <= 1e-3 * scale
+    if role == "value" and not straight:
+        return False, "what attention gives does not follow its output in proportion"
+    if role != "value" and straight:
+        return False, "what attention gives follows its output in proportion, as it follows a value"
+    if not same:
+        if role == "value":
+            return True, "what attention gives follows its output in proportion"
+        return None, "which tokens it reaches cannot be seen"
+    moved = (once - before).abs().amax([each for each in range(before.dim()) if each != axis]) > 1e-6 * scale
+    others = bool(moved[[each for each in range(len(moved)) if each != TOKEN]].any())
+    if role == "query":
+        return (
+            not others,
+            f"a change at one token changes what attention gives at {'others too' if others else 'that one alone'}",
+        )
+    says = f"a change at one token changes what attention gives at {'others too' if others else 'that one alone'}"
+    return others, says + (", in proportion" if role == "value" else "")
+
+
+def _at(axis: int) -> Callable[[float], Change]:
+    """A change of one token, of a given strength."""
+
+    def by(step: float) -> Change:
+        def change(value: Tensor) -> Tensor:
+            changed = value.clone()
+            changed.narrow(axis, TOKEN, 1).add_(step * _slope(value))
+            return changed
+
+        return change
+
+    return by
+
+
+def _everywhere(step: float) -> Change:
+    return lambda value: value + step * _slope(value)
+
+
+def _slope(value: Tensor) -> Tensor:
+    return torch.linspace(0.5, 1.5, value.shape[-1]).to(value.dtype)

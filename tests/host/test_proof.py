@@ -48,7 +48,7 @@ BY_WALK = ("biogpt", "codegen", "convbert", "deberta", "gpt_neo", "squeezebert")
 BY_MAP = ("bloom", "deberta-v2", "falcon", "mpnet", "xlnet")
 
 
-@pytest.mark.parametrize("family", (*BY_INTERFACE, *BY_WALK, *BY_MAP))
+@pytest.mark.parametrize("family", [*BY_INTERFACE, *BY_WALK, *BY_MAP])
 def test_every_slot_of_a_family_is_proved(family: str) -> None:
     proofs = prove(tf.CONFIG_MAPPING[family]())
     assert [proof for proof in proofs if proof.verdict == "refuted"] == []

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from peftref.compile.attach import set_active as set_active
     from peftref.compile.attached import Attached as Attached
     from peftref.compile.attached import merge as merge
+    from peftref.compile.per_sample import per_sample as per_sample
     from peftref.compile.restore import refill as refill
     from peftref.compile.restore import restore as restore
     from peftref.design.load import load as load
@@ -50,6 +51,7 @@ _HOME = {
     "explain": "analyse.explain",
     "load": "design.load",
     "merge": "compile.attached",
+    "per_sample": "compile.per_sample",
     "prove": "proof.prove",
     "read_adapters": "exchange.adapters.read",
     "read_peft": "exchange.peft.read",

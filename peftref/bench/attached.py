@@ -36,6 +36,9 @@ class Attached(Protocol):
     def step(self, done: int, total: int) -> None:
         """What follows a step of the optimizer, with the gradients still there."""
 
+    def note(self, **facts: bool | int | float | str) -> None:
+        """Note how the module is trained."""
+
     def merge(self) -> object:
         """Fold the module into the host."""
 

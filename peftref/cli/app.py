@@ -60,5 +60,6 @@ for _command in (
     studies.demo,
     exchange.import_,
     exchange.export,
+    exchange.inspect,
 ):
     app.command(name=_command.__name__.rstrip("_"))(_command)

@@ -1,4 +1,4 @@
-"""Commands that exchange modules with other libraries."""
+"""Commands about saved modules: what one is, and their exchange with other libraries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from peftref.cli.options import HostOption
+from peftref.cli.options import HostOption, Json
+from peftref.cli.output import as_json, lines
 
 
 class Library(StrEnum):
@@ -54,3 +55,22 @@ def export(
     from peftref.exchange.libraries import write_module
 
     print(f"written for {to}: {write_module(to, restore(host_model(host, task), module), folder)}")
+
+
+def inspect(
+    folder: Annotated[
+        Path, typer.Argument(help="the folder of a saved module, or of a checkpoint of peft or adapters")
+    ],
+    json: Json = False,
+) -> None:
+    """Tell what a saved module is: technique, sites, host, versions, how it was trained; every file is checked."""
+    from peftref.exchange.checkpoint import CONFIG, read_outline
+    from peftref.report.saved import outline_json, outline_lines, saved_json, saved_lines
+    from peftref.state.contents import read_contents
+
+    if (folder / CONFIG).is_file():
+        outline = read_outline(folder)
+        as_json(outline_json(outline)) if json else lines(outline_lines(outline))
+    else:
+        contents = read_contents(folder)
+        as_json(saved_json(contents)) if json else lines(saved_lines(contents))

@@ -82,9 +82,15 @@ def insert(
     length: int = 64,
     host: Host | None = None,
     dtype: torch.dtype | None = None,
+    filled: bool = True,
 ) -> Attached:
-    """Attaches a technique whose leaves get their values elsewhere: no procedure has begun; otherwise as `attach`."""
+    """Attaches a technique whose leaves get their values elsewhere: no procedure has begun; otherwise as `attach`.
+
+    filled: whether the leaves get their first values here. On a host without weights (`meta`) they are on the CPU.
+    """
     known = model._modules.get(CONTAINER)
+    if isinstance(known, Modules):
+        known.refuse_chosen()
     modules = known if isinstance(known, Modules) else Modules(host or resolve(model))
     if not name.isidentifier() or hasattr(nn.Module, name):
         raise fail("name-taken", f"{name!r} is no name for an attached technique", hint="letters, digits and _")
@@ -92,11 +98,16 @@ def insert(
         raise fail("name-taken", f"a technique named {name} is attached already", hint="give another name")
     placed = placements(technique, modules.host)
     trained = tuned_names(model, technique, modules.host)
+    tuned = Tuned(model, trained) if trained else None
     inserted = Inserted(
         technique, modules.host, placed, name=name, flow=modules.flow, load=Load(batch * length, length)
     )
     inserted.seed = seed
-    _initialise(model, inserted, seed, dtype)
+    if filled:
+        _initialise(model, inserted, seed)
+    first = next(each for each in model.parameters() if each.is_floating_point())
+    device = None if first.is_meta else first.device
+    inserted.to(device=device, dtype=dtype or torch.promote_types(first.dtype, torch.float32))
     if modules is not known:
         modules.frozen = {key: parameter.requires_grad for key, parameter in model.named_parameters()}
         model.add_module(CONTAINER, modules)
@@ -106,8 +117,8 @@ def insert(
     inserted.train(model.training)
     for placement, source in zip(placed, inserted.sources, strict=True):
         modules.tap(model, name, placement, source.mixes)
-    if trained:
-        modules.tuned[name] = Tuned(model, trained)
+    if tuned is not None:
+        modules.tuned[name] = tuned
     modules.active = (name,)
     modules.settle(model)
     keep_out(model)
@@ -123,6 +134,7 @@ def set_active(model: PreTrainedModel, names: str | list[str] | tuple[str, ...],
     map before it gives.
     """
     modules = container(model)
+    modules.refuse_chosen()
     wanted = (names,) if isinstance(names, str) else tuple(names)
     for name in wanted:
         if name not in modules.inserted():
@@ -150,12 +162,10 @@ def put_leaves(attached: Attached, values: Mapping[str, Tensor]) -> None:
             _begin(attached.model, module, copy, 0)
 
 
-def _initialise(model: nn.Module, inserted: Inserted, seed: int, dtype: torch.dtype | None) -> None:
-    first = next(each for each in model.parameters() if each.is_floating_point())
+def _initialise(model: nn.Module, inserted: Inserted, seed: int) -> None:
     made = Decompositions()
     for copy in sorted(inserted.copies, key=lambda copy: bool(_leaves(copy, inserted))):
         _begin(model, inserted, copy, seed, made)
-    inserted.to(device=first.device, dtype=dtype or torch.promote_types(first.dtype, torch.float32))
 
 
 def _begin(model: nn.Module, inserted: Inserted, copy: Copy, seed: int, made: Decompositions | None = None) -> None:

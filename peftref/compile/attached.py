@@ -15,10 +15,13 @@ from peftref.compile.merging import Merging
 from peftref.compile.module import Inserted
 from peftref.compile.modules import CONTAINER, Modules, container
 from peftref.compile.procedures import remembered, run_begin, run_penalty, run_step
+from peftref.compile.seeded import made_from_seed
 from peftref.compile.stored import plain
 from peftref.design.technique import Technique
 from peftref.problem import PeftrefError, fail
-from peftref.state.fingerprint import Fingerprint, fingerprint
+from peftref.state.fingerprint import fingerprint
+from peftref.state.record import Fact, Fingerprint
+from peftref.state.record import facts as checked_facts
 from peftref.state.saved import write_saved
 from peftref.state.sharded import first, sharded, together, whole
 
@@ -103,15 +106,10 @@ class Attached:
         batches: what the model is called with. The host alone is run, in evaluation mode. Raises PeftrefError `no-batches` where
         they have no tokens, and `init-size`.
         """
-        module, modules = self.module, self.modules
-        before = modules.enabled
+        module = self.module
         if module.technique.procedures:
-            self.disable()
-            try:
+            with self.disabled():
                 run_begin(self.model, module, batches, module.seed)
-            finally:
-                modules.enabled = before
-                modules.settle(self.model)
 
     def penalty(self) -> Tensor | float:
         """What the technique adds to the loss while it is trained: a number, 0.0 for most."""
@@ -134,6 +132,33 @@ class Attached:
         """Lets no technique of this host act: the host computes what it did alone."""
         self.modules.enabled = False
         self.modules.settle(self.model)
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """While inside, no technique of this host acts; afterwards they do as before, whatever happened inside.
+
+        What trains the host's own parameters is taken out of them and put back: a backward pass through what they computed before
+        does not stand outside.
+
+        >>> from transformers import LlamaConfig, LlamaModel
+        >>> from peftref.compile.attach import attach
+        >>> from peftref.design.load import load
+        >>> tiny = LlamaModel(LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=64))
+        >>> attached = attach(tiny, load("lora", r=2))
+        >>> with attached.disabled():
+        ...     attached.modules.enabled
+        False
+        >>> attached.modules.enabled
+        True
+        """
+        modules = self.modules
+        before = modules.enabled
+        self.disable()
+        try:
+            yield
+        finally:
+            modules.enabled = before
+            modules.settle(self.model)
 
     @property
     def mergeable(self) -> bool:
@@ -164,6 +189,7 @@ class Attached:
     def detach(self) -> None:
         """Takes the technique off; with the last one, the host is as it was, bit by bit."""
         modules, _ = self.modules, self.module
+        modules.refuse_chosen()
         modules.merged = tuple(name for name in modules.merged if name != self.name)
         modules.active = tuple(name for name in modules.active if name != self.name)
         modules.untie -= {self.name}
@@ -174,13 +200,32 @@ class Attached:
             modules.clear(self.model)
         keep_out(self.model)
 
-    def save(self, folder: str | Path) -> Path:
+    def note(self, **facts: Fact) -> None:
+        """Notes how the technique is trained, to be saved with it: numbers, texts, yes or no, by name; later ones replace earlier.
+
+        The training loop and `ProcedureCallback` note steps, learning rate, batch size and seed by themselves. Raises PeftrefError
+        `training-fact` for anything else, more than 64 facts, and texts of more than 1000 letters.
+        """
+        self.module.trained = checked_facts(self.module.trained | facts)
+
+    @property
+    def notes(self) -> dict[str, Fact]:
+        """What is noted about its training."""
+        return dict(self.module.trained)
+
+    def save(self, folder: str | Path, *, everything: bool = False) -> Path:
         """Saves the technique with its tensors, settings and the host's fingerprint, and whatever else of the host is trained now.
 
-        A task head that learns beside the technique is saved with it. Returns the folder, which appears whole or not at all.
-        Where the host is sharded over processes, all of them call it, and the first one writes. Raises PeftrefError `save-place`.
+        A task head that learns beside the technique is saved with it. Frozen random leaves that still are what the seed gives are
+        not stored but made again by `restore`, which checks them; everything: they are stored all the same, for a torch that draws
+        other numbers. Where the host is sharded over processes, all of them call it, and the first one writes. Returns the folder,
+        which appears whole or not at all. Raises PeftrefError `save-place`.
         """
-        tensors: dict[str, Tensor] = {f"leaves.{copy.name}": self.module.leaf(copy.name) for copy in self.module.copies}
+        module = self.module
+        made = {} if everything else made_from_seed(self.model, module)
+        tensors: dict[str, Tensor] = {
+            f"leaves.{copy.name}": module.leaf(copy.name) for copy in module.copies if copy.name not in made
+        }
         tuned = self.modules.tuned.get(self.name)
         trained = dict(tuned.values(self.model)) if tuned else {}
         others = {name for each in self.modules.tuned.values() for name in each.names}
@@ -188,14 +233,14 @@ class Attached:
             if parameter.requires_grad and name not in others:
                 trained[name] = parameter
         tensors |= {saved_name(self.model, name): value for name, value in trained.items()}
-        tensors |= remembered(self.module)
+        tensors |= remembered(module)
         tensors = {name: whole(value) for name, value in tensors.items()}
         host = host_fingerprint(self.model)
-        if not sharded(self.model):
-            return write_saved(folder, self.technique, tensors, host)
-        if first():
-            write_saved(folder, self.technique, tensors, host)
-        together()
+        alone = not sharded(self.model)
+        if alone or first():
+            write_saved(folder, self.technique, tensors, host, seed=module.seed, made=made, training=module.trained)
+        if not alone:
+            together()
         return Path(folder)
 
 
@@ -218,6 +263,7 @@ def merge(model: PreTrainedModel, names: Iterable[str], *, untie: bool = False) 
 def _settle(model: PreTrainedModel, merged: Iterable[str], untie: frozenset[str]) -> None:
     """Makes some techniques the merged ones, or leaves everything as it is where that cannot be."""
     modules = container(model)
+    modules.refuse_chosen()
     before = modules.merged, modules.untie
     modules.merged, modules.untie = tuple(merged), untie
     try:

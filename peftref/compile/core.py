@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -21,10 +22,14 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from peftref.compile.override import Override
 from peftref.compile.own import Own
 from peftref.compile.packing import flash, packed
-from peftref.compile.run import Run
+from peftref.compile.padding import joined, padding, unpadded
+from peftref.compile.run import Run, by_part
+from peftref.compile.samples import Part
 from peftref.host.site import Site
 from peftref.problem import fail
 
+Parts = list[tuple[Part | None, list[Run], dict[str, Any]]]
+"""The runs of each part of the batch, with what they know."""
 PREFIX = "peftref_"
 ATTRIBUTE = "peftref_core"
 Mask = Tensor | BlockMask | None
@@ -66,19 +71,67 @@ class CoreTap:
         before = k.shape[2]
         own = Own(self.module)
         now: dict[str, Any] = {"x": self.x, "q": q.transpose(1, 2), "k": k.transpose(1, 2), "v": v.transpose(1, 2)}
-        for run in runs:
-            if "o" not in run.gives:
-                now |= run(self.site, own, **now)
+        parts: Parts = []
+        for part, mine in by_part(runs):
+            known = dict(now) if part is None else {name: part.take(value) for name, value in now.items()}
+            for run in mine:
+                if "o" not in run.gives:
+                    with nullcontext() if part is None else part.alone():
+                        known |= run(self.site, own, **known)
+            parts.append((part, mine, known))
+        now = _together(now, parts)
         added = now["k"].shape[1] - before
         if added:
             mask = _mask(mask, q, before, added, self.module, more)
+            mask = _hidden(mask, q, now["k"].shape[1], added, parts, self.module)
             if isinstance(more.get("position_bias"), Tensor):
                 more = {**more, "position_bias": nn.functional.pad(more["position_bias"], (added, 0))}
         out, weights = call(self.module, *(now[name].transpose(1, 2) for name in "qkv"), mask, **more)
-        for run in runs:
-            if "o" in run.gives:
-                out = run(self.site, own, **now, o=out)["o"]
+        for part, mine, known in parts:
+            for run in mine:
+                if "o" in run.gives and part is None:
+                    out = run(self.site, own, **known, o=out)["o"]
+                elif "o" in run.gives and part is not None:
+                    with part.alone():
+                        out = part.put(out, run(self.site, own, **known, o=part.take(out))["o"])
         return out, weights
+
+
+def _together(now: dict[str, Any], parts: Parts) -> dict[str, Any]:
+    """q, k and v of all samples; those of some that have more keys are padded in front for the others."""
+    apart = [(part, known) for part, _, known in parts if part is not None]
+    if not apart:
+        return parts[0][2] if parts else now
+    return now | {name: joined(now[name], [(part, known[name]) for part, known in apart]) for name in "qkv"}
+
+
+def _hidden(mask: Mask, q: Tensor, keys: int, added: int, parts: Parts, module: nn.Module) -> Mask:
+    """The mask with the padding in front of some samples' keys hidden."""
+    runs = [run for _, mine, _ in parts for run in mine]
+    lengths = {part.name if part else None: known["k"].shape[1] - keys + added for part, _, known in parts}
+    pads = padding(runs, lengths, q.shape[0])
+    if pads is None:
+        return mask
+    if flash(module):
+        text = "some samples of the batch get more keys than others, and flash attention is given no mask for these"
+        raise fail("samples-length", text, hint='load the host with attn_implementation="sdpa"')
+    seen = nn.functional.pad(unpadded(pads, added, q.shape[0], q.device), (0, keys - added), value=True)
+    if isinstance(mask, BlockMask) or "flex" in module.config._attn_implementation:  # type: ignore[union-attr,operator]  # every attention module has its config
+        return _seen_blocks(seen, mask.mask_mod if isinstance(mask, BlockMask) else None, q)
+    if mask is None:
+        return seen[:, None, None].expand(-1, 1, q.shape[2], -1)
+    shut = seen[:, None, None]
+    return mask & shut if mask.dtype == torch.bool else mask.masked_fill(~shut, torch.finfo(mask.dtype).min)
+
+
+def _seen_blocks(seen: Tensor, rule: Callable[..., Any] | None, q: Tensor) -> BlockMask:
+    """The block mask of flex attention that a rule makes, of the keys [batch, keys] that are seen."""
+
+    def both(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        wanted: Tensor = seen[b, key] if rule is None else seen[b, key] & rule(b, h, query, key)
+        return wanted
+
+    return create_block_mask(both, seen.shape[0], None, q.shape[2], seen.shape[1], device=q.device)
 
 
 def _mask(mask: Mask, q: Tensor, keys: int, added: int, module: nn.Module, more: dict[str, Any]) -> Mask:

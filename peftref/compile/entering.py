@@ -42,6 +42,10 @@ class Entering(ABC):
         """The same with numbers left out."""
 
     @abstractmethod
+    def taken(self, index: Callable[[int], Tensor]) -> Self:
+        """Some samples of the batch. index: gives which ones, of so many."""
+
+    @abstractmethod
     def scaled(self, number: Tensor | float) -> Self:
         """The same times one number."""
 
@@ -148,6 +152,12 @@ class Units(Entering):
         factor = F.dropout(ones if self.factor is None else ones * self.factor, rate)
         return Units(self.ids, self.size, self.dtype, factor)
 
+    def taken(self, index: Callable[[int], Tensor]) -> Units:
+        """Some samples of the batch."""
+        at = index(self.ids.shape[0]).to(self.device)
+        factor = self.factor if self.factor is None or self.factor.dim() == 0 else self.factor[at]
+        return Units(self.ids[at], self.size, self.dtype, factor)
+
     def scaled(self, number: Tensor | float) -> Units:
         """The same times one number."""
         ones = torch.ones((), dtype=self.dtype, device=self.device) if self.factor is None else self.factor
@@ -193,6 +203,10 @@ class Windows(Entering):
     def dropout(self, rate: float, training: bool) -> Windows:
         """Numbers of the input left out, in all windows that see them."""
         return Windows(self.module, F.dropout(self.whole, rate, training))
+
+    def taken(self, index: Callable[[int], Tensor]) -> Windows:
+        """Some samples of the batch."""
+        return Windows(self.module, self.whole[index(self.whole.shape[0]).to(self.device)])
 
     def scaled(self, number: Tensor | float) -> Windows:
         """The same times one number."""

@@ -11,8 +11,16 @@ from transformers.cache_utils import DynamicLayer
 
 from peftref.problem import fail
 
-Known = tuple[Tensor | None, Tensor | None, Tensor | None, dict[tuple[str, str], Tensor] | None]
-"""The mask, the packed sequences, the tasks, and what is carried."""
+Known = tuple[
+    Tensor | None,
+    Tensor | None,
+    Tensor | None,
+    dict[tuple[str, str], Tensor] | None,
+    Any,
+    tuple[int, int | None] | None,
+]
+"""The mask, the packed sequences, the tasks, what is carried, which technique acts on which sample, and how many samples and tokens
+there are."""
 
 
 @dataclass
@@ -21,8 +29,10 @@ class Flow:
 
     mask: [batch, tokens so far], nonzero where a token counts, or [batch, 1, queries, keys], true where a query sees a key;
     packed: [batch, tokens], the number of the sequence that each token belongs to, where several stand in one row; cache: the host's,
-    when it has one; tasks: [batch], the number of each sample's task, where it was told. carried: what techniques carry through this call, by the technique's name and its own;
-    None where no call is running. checkpoints: whether parts of it will be run again for the backward pass.
+    when it has one; tasks: [batch], the number of each sample's task, where it was told. carried: what techniques carry through this
+    call, by the technique's name and its own; None where no call is running. checkpoints: whether parts of it will be run again for
+    the backward pass. samples: which technique acts on which sample, where that was told (`Samples`); part: those that a module is
+    being called for, where it is not for all (`Part`); shape: how many samples and tokens the call has.
     """
 
     causal: bool = False
@@ -33,6 +43,9 @@ class Flow:
     tasks: Tensor | None = None
     carried: dict[tuple[str, str], Tensor] | None = None
     checkpoints: bool = False
+    samples: Any = None
+    part: Any = None
+    shape: tuple[int, int | None] | None = None
 
     @property
     def running(self) -> bool:
@@ -41,11 +54,12 @@ class Flow:
 
     def known(self) -> Known:
         """What a layer is told now."""
-        return self.mask, self.packed, self.tasks, None if self.carried is None else dict(self.carried)
+        carried = None if self.carried is None else dict(self.carried)
+        return self.mask, self.packed, self.tasks, carried, self.samples, self.shape
 
     def tell(self, known: Known) -> None:
         """Tells what a layer was told before."""
-        self.mask, self.packed, self.tasks, self.carried = known
+        self.mask, self.packed, self.tasks, self.carried, self.samples, self.shape = known
 
     def tokens(self) -> Tensor | None:
         """Which tokens of each sample count, [batch, tokens so far], or None for all; raises PeftrefError `packed`.
@@ -81,8 +95,14 @@ class Context:
             while getattr(cache, "layer_class_to_replicate", None) and len(cache.layers) < self.flow.layers:
                 cache.layers.append(cache.layer_class_to_replicate())
             cache.layers.append(kept[name])
-        keys, values = kept[name].update(key, value)
-        return keys, values
+        part, batch = self.flow.part, self.flow.shape
+        if part is None or batch is None:
+            keys, values = kept[name].update(key, value)
+            return keys, values
+        # the cache has an entry for each sample: others' stay zero, so that beams are sorted as in the host's own layers
+        spread = (part.put(each.new_zeros(batch[0], *each.shape[1:]), each) for each in (key, value))
+        keys, values = kept[name].update(*spread)
+        return part.take(keys), part.take(values)
 
     def seen(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
         """Which keys each query sees, [batch or 1, 1, queries, keys], or None for all; a query always sees its own token."""

@@ -23,15 +23,16 @@ def begun(entry: nn.Module, given: dict[str, Any]) -> Cache:
     return DynamicCache(config=config)
 
 
-def rows_in(cache: Any) -> int:
-    """How many rows stand in front of the tokens of a cache."""
-    return int(vars(cache).get(ROWS, 0)) if isinstance(cache, Cache) else 0
+def rows_in(cache: Any) -> tuple[int, Tensor | None]:
+    """How many rows stand in front of the tokens of a cache, and how many of them are padding for each sample."""
+    found: tuple[int, Tensor | None] = vars(cache).get(ROWS, (0, None)) if isinstance(cache, Cache) else (0, None)
+    return found
 
 
-def remember(cache: Any, added: int) -> None:
-    """Lets a cache know that its first `added` places are rows."""
+def remember(cache: Any, added: int, pads: Tensor | None) -> None:
+    """Lets a cache know that its first `added` places are rows, of which some are padding."""
     if isinstance(cache, Cache):
-        setattr(cache, ROWS, added)
+        setattr(cache, ROWS, (added, pads))
 
 
 def make_room(cache: Any, added: int) -> None:

@@ -31,6 +31,7 @@ from peftref.host.site import Site
 from peftref.problem import fail
 from peftref.rewrite.cost import Load
 from peftref.rewrite.share import read_by, together
+from peftref.state.record import Fact
 
 
 class Shared(SimpleNamespace):
@@ -42,7 +43,8 @@ class Inserted(nn.Module):
 
     Parameters of a site stand under the site's own name (`leaves.decoder.3.attention.query.A`), shared ones under the name of
     what shares them. The modules of the sites hold the same parameters and are not registered a second time. memory: what each
-    procedure remembers from step to step; waiting: the procedures that have not begun, for want of data.
+    procedure remembers from step to step; waiting: the procedures that have not begun, for want of data. trained: what was told of
+    its training.
     """
 
     def __init__(
@@ -64,9 +66,10 @@ class Inserted(nn.Module):
         self.memory: list[dict[str, Tensor]] = [{} for _ in technique.procedures]
         self.waiting: tuple[str, ...] = ()
         self.seed = 0
+        self.trained: dict[str, Fact] = {}
         self.leaves = nn.Module()
         for copy in self.copies:
-            leaf = nn.Parameter(torch.empty(copy.shape, dtype=_dtype(copy)), requires_grad=copy.leaf.trainable)
+            leaf = nn.Parameter(empty(copy), requires_grad=copy.leaf.trainable)
             _branch(self.leaves, copy.name).register_parameter(copy.leaf.name, leaf)
         self.runs: dict[str, list[Run]] = {}
         self.bounds: list[Bound] = []
@@ -230,11 +233,11 @@ def initialise(
     row = INITS[copy.leaf.init]
     values = dict(copy.leaf.init_args)
     holes = {name: _hole(value, settings) for name, value in values.items()}
-    space: dict[str, Any] = {"torch": torch, "nn": nn, "math": math, "t": torch.empty(copy.shape, dtype=_dtype(copy))}
+    space: dict[str, Any] = {"torch": torch, "nn": nn, "math": math, "t": empty(copy)}
     space |= {f"host_{name.replace('.', '_')}": tensor.detach() for name, tensor in host.items()}
     space["svd"] = (made or Decompositions()).svd
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed((seed << 32) + zlib.crc32(copy.name.encode()))
+        torch.manual_seed(zlib.crc32(copy.name.encode(), seed % 2**32))  # a CPU's generator takes 32 bits of it
         try:
             exec(
                 row.torch.format(t="t", **holes), space
@@ -246,8 +249,9 @@ def initialise(
     parameter.copy_(space["t"])
 
 
-def _dtype(copy: Copy) -> torch.dtype:
-    return torch.int64 if copy.leaf.whole else torch.float32
+def empty(copy: Copy) -> Tensor:
+    """A leaf without values yet."""
+    return torch.empty(copy.shape, dtype=torch.int64 if copy.leaf.whole else torch.float32)
 
 
 def _hole(value: object, settings: Mapping[str, object]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -18,6 +19,7 @@ from peftref.compile.order import refuse_order
 from peftref.compile.positions import PositionTap, counted_rows
 from peftref.compile.procedures import refuse_waiting
 from peftref.compile.run import Run
+from peftref.compile.samples import Part, Samples
 from peftref.compile.stack import StackTap
 from peftref.compile.tap import HELD, Held, Hold, Tap
 from peftref.compile.tie import Ties
@@ -59,15 +61,21 @@ class Modules(nn.Module):
         return {name: module for name, module in self._modules.items() if isinstance(module, Inserted)}
 
     def runs(self, site: Site) -> list[Run]:
-        """The runs that are active at a site."""
+        """The runs that are active at a site: those of the active techniques, or of those chosen for samples of the batch."""
         if not self.enabled:
             return []
-        acting = [name for name in self.active if name not in self.merged]
+        flow = self.flow(site.stack)
+        acting = flow.samples.chosen if flow.samples else [name for name in self.active if name not in self.merged]
         for name in acting:
             inserted = self._modules[name]
             if isinstance(inserted, Inserted) and inserted.waiting and inserted.training and torch.is_grad_enabled():
                 refuse_waiting(inserted)
-        return [run for name in acting for run in self._modules[name].at(site)]  # type: ignore[union-attr,operator]  # Inserted, all of them
+        parts = {name: Part(flow.samples, name, flow) if flow.samples else None for name in acting}
+        return [
+            run.on(part) if part else run
+            for name, part in parts.items()
+            for run in self._modules[name].at(site)  # type: ignore[union-attr,operator]  # Inserted, all of them
+        ]
 
     def flow(self, stack: str) -> Flow:
         """What is known of the running call of a stack."""
@@ -90,7 +98,7 @@ class Modules(nn.Module):
                 self.taps[f"core {site.name}"] = CoreTap(model.get_submodule(site.path), site, self.runs)
             if placement.insertion.counted and f"positions {site.stack}" not in self.taps:
                 stack = self.host.stack(site.stack)
-                self.taps[f"positions {site.stack}"] = PositionTap(model, stack, lambda: self._counted(stack.name))
+                self.taps[f"positions {site.stack}"] = PositionTap(model, stack, partial(self._counted, stack.name))
         elif site.kind == "sequence" and "h" in placement.values:
             stack = self.host.stack(site.stack)
             reader = self.host.stack(stack.feeds) if stack.feeds else None
@@ -99,6 +107,23 @@ class Modules(nn.Module):
             self._output(model, site)
         if mixes or placement.effect.carries:
             self._stack(model, site.stack).mixes |= mixes
+
+    def choose(self, model: nn.Module, samples: Samples | None) -> None:
+        """Tells every stack which technique acts on which sample, or that the active ones act on all."""
+        for stack in self.host.stacks:
+            self._stack(model, stack.name)
+            self.flow(stack.name).samples = samples
+
+    @property
+    def samples(self) -> Samples | None:
+        """Which technique acts on which sample, where that was told."""
+        return next((flow.samples for flow in self.flows.values()), None)
+
+    def refuse_chosen(self) -> None:
+        """Raises PeftrefError `samples-chosen` while techniques are chosen for samples."""
+        if self.samples is not None:
+            text = "techniques are chosen for the samples of a batch now"
+            raise fail("samples-chosen", text, hint="leave `with peftref.per_sample(...)` first")
 
     @torch.no_grad()
     def settle(self, model: nn.Module) -> None:
@@ -162,13 +187,19 @@ class Modules(nn.Module):
                     raise fail("tuned-twice", text, hint="make one of them active at a time")
                 owner[parameter] = name
 
-    def _counted(self, stack: str) -> int:
-        """After how many rows in front of the keys the tokens of a stack are counted."""
-        acting = [self.inserted()[name] for name in self.active if self.enabled and name not in self.merged]
-        rows = [
-            [counted_rows(each, one.technique) for each in one.placed if each.site.stack == stack] for one in acting
-        ]
-        return sum(max([0, *each]) for each in rows)
+    def _counted(self, stack: str, count: int) -> int | Tensor:
+        """After how many rows in front of the keys the tokens of a stack are counted; for each of so many samples, [count, 1]."""
+        if not self.enabled:
+            return 0
+        samples = self.flow(stack).samples
+        if samples is None:
+            return sum(self._rows(name, stack) for name in self.active if name not in self.merged)
+        rows = samples.spread({name: self._rows(name, stack) for name in samples.chosen}, count)
+        return rows[:, None] if len(rows.unique()) > 1 else int(rows[0])
+
+    def _rows(self, name: str, stack: str) -> int:
+        one = self.inserted()[name]
+        return max([0, *(counted_rows(each, one.technique) for each in one.placed if each.site.stack == stack)])
 
     def _siblings(self, model: nn.Module, site: Site, run: Run) -> dict[str, tuple[Site, nn.Module]]:
         found = {}

@@ -19,6 +19,8 @@ from peftref.design.technique import Technique
 from peftref.host.host import Stack
 from peftref.lang.expr import Call
 
+Added = int | Tensor
+"""After how many rows the tokens are counted; or for each sample, [batch, 1]."""
 PAST, POSITIONS = "past_key_values_length", "position_ids"
 
 
@@ -33,9 +35,9 @@ def counted_rows(placement: Placement, technique: Technique) -> int:
 
 
 class PositionTap:
-    """What one stack of a host does differently: its positions are moved by what `added` tells."""
+    """What one stack of a host does differently: its positions are moved by what `added` tells of so many samples."""
 
-    def __init__(self, model: nn.Module, stack: Stack, added: Callable[[], int]) -> None:
+    def __init__(self, model: nn.Module, stack: Stack, added: Callable[[int], Added]) -> None:
         self.added = added
         entry = model.get_submodule(stack.entry)
         self.first = first_position(entry)
@@ -50,37 +52,44 @@ class PositionTap:
         for override in self.overrides:
             override.remove()
 
-    def _told(self, given: dict[str, Any]) -> None:
+    def _told(self, call: Callable[..., Any], given: dict[str, Any]) -> Any:
         vectors = given.get("inputs_embeds")
-        if isinstance(given.get(POSITIONS), Tensor):
-            given[POSITIONS] = given[POSITIONS] + self.added()
-        elif (
-            isinstance(vectors, Tensor) and given.get("input_ids") is None
-        ):  # some are told of a past with token ids only
-            first = self.first + given.get(PAST, 0) + self.added()
-            given[POSITIONS] = torch.arange(first, first + vectors.shape[1], device=vectors.device)[None]
-        else:
-            given[PAST] = given.get(PAST, 0) + self.added()
+        count = next(each.shape[0] for each in given.values() if isinstance(each, Tensor))
+        added = self.added(count)
+        name = POSITIONS if isinstance(given.get(POSITIONS), Tensor) else PAST
+        before = given.get(name, 0)
+        if name == PAST and isinstance(vectors, Tensor) and given.get("input_ids") is None:
+            first = self.first + before  # some are told of a past with token ids only
+            name, before = POSITIONS, torch.arange(first, first + vectors.shape[1], device=vectors.device)[None]
+        if isinstance(added, int):
+            return call(**given | {name: before + added})
+        made = {rows: call(**given | {name: before + rows}) for rows in set(added.flatten().tolist())}
+        return torch.stack(
+            [_of_sample(made[rows], sample, count) for sample, rows in enumerate(added.flatten().tolist())]
+        )
 
-    def _entered(self, given: dict[str, Any]) -> None:
+    def _entered(self, call: Callable[..., Any], given: dict[str, Any]) -> Any:
         positions = given.get(POSITIONS)
+        ids, vectors, cache = (given.get(name) for name in ("input_ids", "inputs_embeds", "past_key_values"))
+        tokens: Any = ids if vectors is None else vectors
         if not isinstance(positions, Tensor):
-            ids, vectors, cache = (given.get(name) for name in ("input_ids", "inputs_embeds", "past_key_values"))
-            tokens: Any = ids if vectors is None else vectors
             past = 0 if cache is None else cache.get_seq_length()
             positions = (torch.arange(tokens.shape[1], device=tokens.device) + past)[None]
-        given[POSITIONS] = positions + self.added()
+        return call(**given | {POSITIONS: positions + self.added(tokens.shape[0])})
 
 
 class _Shift(Override):
-    """A call whose arguments are changed by their names, after all else that changes them: rows in front are moved too."""
+    """A call that is changed by the names of its arguments, after all else that changes them: rows in front are moved too."""
 
-    def __init__(self, module: nn.Module, change: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, module: nn.Module, change: Callable[[Callable[..., Any], dict[str, Any]], Any]) -> None:
         names = arguments(module)
 
         def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            given = {**dict(zip(names, args, strict=False)), **kwargs}
-            change(given)
-            return original(**given)
+            return change(original, {**dict(zip(names, args, strict=False)), **kwargs})
 
         super().__init__(module, call, first=True)
+
+
+def _of_sample(positions: Tensor, sample: int, count: int) -> Tensor:
+    """The positions of one sample, [tokens, d], out of those of all or out of what serves all."""
+    return positions if positions.dim() == 2 else positions[sample if positions.shape[0] == count else 0]

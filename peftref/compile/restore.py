@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from peftref.compile.attach import insert
 from peftref.compile.attached import Attached, host_fingerprint, own_parameters, saved_name
 from peftref.compile.procedures import remember
+from peftref.compile.seeded import digest, seeded
 from peftref.compile.tuned import Tuned
+from peftref.design.placement import Copy
 from peftref.problem import PeftrefError, Problem, fail
 from peftref.state.saved import Saved, read_saved
 from peftref.state.sharded import put
@@ -24,8 +27,11 @@ def restore(
 ) -> Attached:
     """Attaches a saved module to a host that fits it. other_weights: also where the host's weights are not those it was trained on.
 
-    Raises PeftrefError `host-differs` for another architecture, other sizes or other weights, `saved-missing`, `saved-damaged`,
-    `saved-version`, and what `attach` raises; the host is then untouched.
+    A host without weights yet (on `meta`, as `device_map` makes them) is taken by its architecture alone; the module's tensors are
+    then on the CPU, as they were read, and none is copied.
+    Raises PeftrefError `host-differs` for another architecture, other sizes or other weights, `host-empty` where the host must have
+    weights, `saved-missing`, `saved-damaged`, `saved-version`, `saved-seed` where a frozen random leaf cannot be made again as it
+    was, and what `attach` raises; the host is then untouched.
 
     >>> import tempfile
     >>> from transformers import LlamaConfig, LlamaModel
@@ -40,7 +46,7 @@ def restore(
     2
     """
     saved = read_saved(folder)
-    attached = insert(model, saved.technique, name)
+    attached = insert(model, saved.technique, name, seed=saved.record.seed, filled=False)
     try:
         _check(attached, saved, other_weights)
         _fill(attached, saved)
@@ -86,10 +92,11 @@ def _check(attached: Attached, saved: Saved, other_weights: bool) -> None:
     if here.architecture != there.architecture:
         text = f"it was trained on {there.name} ({there.model_type}), and this host is {here.name} ({here.model_type}) of other sizes or slots"
         raise fail("host-differs", text)
-    if here.weights != there.weights and not other_weights:
+    if here.weights and there.weights and here.weights != there.weights and not other_weights:
         text = f"it was trained on {there.name} with other weights than this host has"
         problems.append(Problem("host-differs", text, hint="restore(..., other_weights=True) takes it all the same"))
-    wanted = {f"leaves.{copy.name}": copy.shape for copy in attached.module.copies}
+    made = saved.record.made
+    wanted = {f"leaves.{copy.name}": copy.shape for copy in attached.module.copies if copy.name not in made}
     given = {key: tuple(value.shape) for key, value in saved.tensors.items() if key.startswith("leaves.")}
     for key in sorted(wanted.keys() | given.keys()):
         if wanted.get(key) != given.get(key):
@@ -101,13 +108,27 @@ def _check(attached: Attached, saved: Saved, other_weights: bool) -> None:
         raise PeftrefError(problems)
 
 
+def _made(attached: Attached, saved: Saved, copy: Copy) -> Tensor:
+    """A leaf made again from the seed."""
+    record = saved.record
+    value = seeded(attached.model, attached.module, copy, record.seed)
+    if value is None or digest(value) != record.made[copy.name]:
+        text = f"{copy.name} of {saved.technique.name} is not stored, and its seed gives other numbers here than where it was saved"
+        note = f"it was saved with torch {record.versions.get('torch', 'unknown')}"
+        hint = "save it with attached.save(folder, everything=True) there"
+        raise fail("saved-seed", text, notes=(note,), hint=hint)
+    return value
+
+
 @torch.no_grad()
 def _fill(attached: Attached, saved: Saved) -> None:
     model, module = attached.model, attached.module
     for copy in module.copies:
         leaf = module.leaf(copy.name)
-        leaf.copy_(saved.tensors[f"leaves.{copy.name}"])
+        value = _made(attached, saved, copy) if copy.name in saved.record.made else saved.tensors[f"leaves.{copy.name}"]
+        leaf.data = value.to(leaf.device, leaf.dtype)
     remember(module, saved.tensors)
+    module.trained = dict(saved.record.training)
     known = {saved_name(model, key): key for key, _ in own_parameters(model)}
     trained = {key: value for key, value in saved.tensors.items() if not key.startswith(("leaves.", "procedures."))}
     names = tuple(known[key] for key in trained if key in known)

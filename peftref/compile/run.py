@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from peftref.compile.bound import Bound
 from peftref.compile.carry import Carry
 from peftref.compile.keep import Keep
 from peftref.compile.own import Own
+from peftref.compile.samples import Part
 from peftref.compile.stored import is_plain
 from peftref.host.site import Site
 
@@ -20,7 +22,8 @@ class Run:
 
     carry: what it reads and sets that is carried from layer to layer. siblings: the sites of the same layer whose own quantities it
     reads, with their modules, by slot. alone: the run to take in its place where nothing else acts at the site, and numbers are
-    precise enough to add a small change to a weight. bound: its leaves, as they stand in the technique's tree. stays: whether what it puts in front of a sequence is still there for the heads.
+    precise enough to add a small change to a weight. bound: its leaves, as they stand in the technique's tree. stays: whether what it
+    puts in front of a sequence is still there for the heads. part: the samples that it acts on, None for all.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Run:
         self.carry = carry
         self.bound = bound
         self.stays = False
+        self.part: Part | None = None
         self.siblings: dict[str, tuple[Site, nn.Module]] = {}
 
     @property
@@ -46,13 +50,22 @@ class Run:
         """A leaf, in whose precision it computes."""
         return None if self.bound is None else self.bound.first
 
+    def on(self, part: Part | None) -> Run:
+        """The same run for some samples of the batch."""
+        found = copy.copy(self)
+        found.part = part
+        return found
+
     def best(self, module: nn.Module) -> Run:
         """The run to take at a module where nothing else acts."""
         weight: Any = module.weight
         if self.alone is None or not is_plain(module) or torch.is_autocast_enabled(weight.device.type):
             return self
         precise = weight.dtype in (torch.float32, torch.float64)
-        return self.alone if precise and self.leaf is not None and self.leaf.dtype == weight.dtype else self
+        taken = precise and self.leaf is not None and self.leaf.dtype == weight.dtype
+        if not taken:
+            return self
+        return self.alone if self.part is None else self.alone.on(self.part)
 
     def train(self, mode: bool) -> None:
         """Sets training mode, and drops what was kept of the leaves."""
@@ -113,3 +126,11 @@ class Run:
             return own.quantity(name, site)
         sibling, module = self.siblings[slot]
         return Own(module).quantity(quantity, sibling)
+
+
+def by_part(runs: list[Run]) -> list[tuple[Part | None, list[Run]]]:
+    """The runs at a site by the samples that they act on, in order."""
+    found: dict[str | None, tuple[Part | None, list[Run]]] = {}
+    for run in runs:
+        found.setdefault(run.part.name if run.part else None, (run.part, []))[1].append(run)
+    return list(found.values())

@@ -31,9 +31,11 @@ from peftref.compile.longer import (
 from peftref.compile.override import Override, arguments
 from peftref.compile.own import Own
 from peftref.compile.packing import Packing, behind_padding, caching, packed
+from peftref.compile.padding import batch_shape, counts_by_itself, hidden, lengthened, padding, told
 from peftref.compile.run import Run
 from peftref.host.host import Stack
 from peftref.host.site import Site
+from peftref.problem import fail
 
 MASKS = "create_masks_for_generate"
 """What transformers calls on a model to make masks before a step with a cache of fixed length."""
@@ -50,6 +52,7 @@ class StackTap:
         self.site: Site | None = None
         self.mixes = False
         self.packing = Packing(0)
+        self.pads: Tensor | None = None
         self.leaving = False
         self.overrides = [Override(self.entry, self._enter)]
         if stack.causal:
@@ -80,18 +83,24 @@ class StackTap:
 
     def _enter(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
-        runs = self.active(self.site) if self.site is not None else []
+        self.flow.shape = None
+        if self.flow.samples is not None:
+            self.flow.samples.times(batch_shape(given)[0])
+        runs = self._growing()
         numbers = packed(self.entry, given)
         if self.mixes and given.get("past_key_values") is None and self._begins(given):
             given["past_key_values"] = begun(self.entry, given)
         cache = given.get("past_key_values")
-        continued = cache is not None and int(cache.get_seq_length()) > 0
+        past = 0 if cache is None else int(cache.get_seq_length())
         self.packing, self.leaving = Packing(0, numbers), False
-        rows = rows_in(cache) if continued else 0
+        rows, self.pads = rows_in(cache) if past else (0, None)
         if rows:
             given = after_rows(given, rows, behind=windowed(self.entry))
-        elif runs and not continued and "inputs_embeds" in self.names:
+        elif runs and not past and "inputs_embeds" in self.names:
             given = self._lengthening(given, runs)
+        if self.pads is not None:
+            given = told(given, self.pads, rows or self.packing.added, past, self.entry, self.names)
+        self.flow.shape = None if self.flow.samples is None else batch_shape(given)
         self.flow.cache = getattr(cache, "self_attention_cache", cache)
         self.flow.mask = told_mask(given.get("attention_mask"))
         self.flow.packed = self.packing.sequences()
@@ -102,11 +111,15 @@ class StackTap:
             with checkpointing(self.entry, self.flow):
                 result = original(**given)
         finally:
-            self.flow.cache = self.flow.mask = self.flow.packed = self.flow.carried = None
-        if not continued:
+            self.flow.cache = self.flow.mask = self.flow.packed = self.flow.carried = self.flow.shape = None
+        if not past:
             for made in (cache, *(result.values() if isinstance(result, dict) else ())):
-                remember(made, self.packing.added)
+                remember(made, self.packing.added, self.pads)
         return _cut(result, self.packing) if self.leaving and self.leaves_at_entry else result
+
+    def _growing(self) -> list[Run]:
+        """The runs that change the sequence itself, and not what it is looked up in."""
+        return [run for run in self.active(self.site) if "h" in run.gives] if self.site is not None else []
 
     def _begins(self, given: dict[str, Any]) -> bool:
         """Whether the host begins a cache by itself, in which the modules that read other tokens keep what they read."""
@@ -127,19 +140,42 @@ class StackTap:
 
     def _embedded(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        runs = self.active(self.site) if self.site is not None else []
+        runs = self._growing()
         return self._lengthened(result, runs) if runs else result
 
     def _lengthened(self, before: Tensor, runs: list[Run]) -> Tensor:
+        after, lengths = lengthened(before, runs, self._called)
+        self.packing = replace(self.packing, added=after.shape[1] - before.shape[1])
+        self.leaving = self.packing.added > 0 and not any(run.stays for run in runs)
+        self.pads = padding(runs, lengths, before.shape[0]) if self.packing.added else None
+        if self.pads is not None and (why := self._unpaddable(before.shape[-1])):
+            text = f"some samples of the batch grow more than others, and {why}"
+            raise fail("samples-length", text, hint="run the samples of each technique in a batch of their own")
+        if self.packing.numbers is None:
+            return after
+        return self.packing.spread(after[:, : self.packing.added], after[:, self.packing.added :])
+
+    def _called(self, runs: list[Run], before: Tensor) -> Tensor:
         assert self.site is not None
         after = before
         for run in runs:
             after = run(self.site, Own(self.embedding), h=after)["h"]
-        self.packing = replace(self.packing, added=after.shape[1] - before.shape[1])
-        self.leaving = self.packing.added > 0 and not any(run.stays for run in runs)
-        if self.packing.numbers is None:
-            return after
-        return self.packing.spread(after[:, : self.packing.added], after[:, self.packing.added :])
+        return after
+
+    def _unpaddable(self, width: int) -> str | None:
+        """Why samples of different lengths cannot be in one batch."""
+        if not self.leaving:
+            return "the heads see what was put in front"
+        if self.packing.numbers is not None:
+            return (
+                "several sequences are packed into a row"
+                if not self.packing.padded
+                else "tokens see no further than a window"
+            )
+        if "attention_mask" not in self.names or "inputs_embeds" not in self.names:
+            return "this host has no mask for what fills the others up"
+        own = counts_by_itself(self.entry, self.names, self.embedding, width)
+        return "this host counts positions by itself and cannot be told of what fills the others up" if own else None
 
     def _leave(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
@@ -148,7 +184,12 @@ class StackTap:
     def _read(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         mask, states = kwargs.get("encoder_attention_mask"), kwargs.get("encoder_hidden_states")
         if isinstance(mask, Tensor) and isinstance(states, Tensor) and mask.shape[-1] < states.shape[1]:
-            kwargs["encoder_attention_mask"] = nn.functional.pad(mask, (states.shape[1] - mask.shape[-1], 0), value=1)
+            mask = nn.functional.pad(mask, (states.shape[1] - mask.shape[-1], 0), value=1)
+            kwargs["encoder_attention_mask"] = mask
+        if isinstance(states, Tensor) and self.pads is not None:
+            count, length = states.shape[:2]
+            told_of = hidden(mask, self.pads, self.packing.added, count, length, states.device)
+            kwargs["encoder_attention_mask"] = told_of
         return original(*args, **kwargs)
 
 

@@ -19,7 +19,7 @@ from peftref.compile.linear_map import FORMS
 from peftref.compile.override import Override, arguments
 from peftref.compile.own import Own
 from peftref.compile.rows import put, take
-from peftref.compile.run import Run
+from peftref.compile.run import Run, by_part
 from peftref.host.site import Port, Site
 
 ORDER = {"activation": 0, "norm": 1, "linear": 2, "sequence": 3, "sublayer": 4}
@@ -74,8 +74,10 @@ class Tap:
             if site.kind == "activation":
                 args, kwargs = _replaced(args, kwargs, partial(self._apply, site, runs, own, {}))
         given = args[0] if args else next(iter(kwargs.values()), None)
-        with _own_quantities(own, working, self.combine()):
+        whole = [(site, [run for run in runs if not run.part]) for site, runs in working]
+        with _own_quantities(own, whole, self.combine()):
             result = None if self._unread(working) else original(*args, **kwargs)
+            result = self._apart(original, own, working, args, kwargs, result)
             for site, runs in working:
                 if site.kind in ("linear", "sublayer", "norm"):
                     known = {"x": given} if site.kind != "sublayer" else self._held(site)
@@ -84,10 +86,11 @@ class Tap:
 
     def _lonely(self, working: list[tuple[Site, list[Run]]]) -> list[tuple[Site, list[Run]]]:
         """What works here, in the form for one technique alone where there is only one at a whole linear map."""
-        if len(working) != 1 or working[0][0].kind != "linear" or len(working[0][1]) != 1 or not working[0][0].whole:
+        if len(working) != 1 or working[0][0].kind != "linear" or not working[0][0].whole:
             return working
-        (site, (run,)) = working[0]
-        return [(site, [run.best(self.module)])]
+        site, runs = working[0]
+        best = ([each.best(self.module) for each in mine] if len(mine) == 1 else mine for _, mine in by_part(runs))
+        return [(site, [run for mine in best for run in mine])]
 
     def _held(self, site: Site) -> dict[str, Any]:
         return {name: self.held.pop((site.name, name)) for name in HELD if (site.name, name) in self.held}
@@ -100,6 +103,8 @@ class Tap:
         if outputs[0][0].form == "convolution":  # its output says how far it reaches in space
             return False
         runs = outputs[0][1]
+        if runs[0].part:  # others' samples keep it
+            return False
         return "h" not in runs[0].reads and not (self.combine() == "sum" and len(runs) > 1)
 
     def _output(self, site: Site, runs: list[Run], own: Own, known: dict[str, Any], result: Any) -> Any:
@@ -120,7 +125,36 @@ class Tap:
             return changed
         return type(result)(changed if i == port.key else each for i, each in enumerate(result))
 
+    def _apart(
+        self,
+        original: Callable[..., Any],
+        own: Own,
+        working: list[tuple[Site, list[Run]]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Any,
+    ) -> Any:
+        """The result with the samples whose techniques replace what the module itself owns called again with that."""
+        owned = [run for site, runs in working for run in runs if run.part and _owns(site, run)]
+        for part, _ in by_part(owned):
+            mine = [(site, [run for run in runs if run.part and run.part.name == part.name]) for site, runs in working]  # type: ignore[union-attr]  # all of them have one
+            with _own_quantities(own, mine, "stack"):
+                again = original(*map(part.take, args), **{name: part.take(value) for name, value in kwargs.items()})  # type: ignore[union-attr]  # as above
+            result = part.put(result, again)  # type: ignore[union-attr]  # as above
+        return result
+
     def _apply(self, site: Site, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
+        """h after all runs, those of some samples on these."""
+        for part, mine in by_part(runs):
+            if part is None:
+                h = self._after_all(site, mine, own, known, h)
+            else:
+                taken = {name: part.take(value) for name, value in known.items()}
+                with part.alone():
+                    h = part.put(h, self._after_all(site, mine, own, taken, part.take(h)))
+        return h
+
+    def _after_all(self, site: Site, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
         """h after all runs: one after the other, or the sum of what each alone would add."""
         if self.combine() == "sum" and len(runs) > 1:
             after = [self._after(site, run, own, known, h) for run in runs]
@@ -204,6 +238,11 @@ def _replaced(args: tuple[Any, ...], kwargs: dict[str, Any], change: Change) -> 
     return args, {**kwargs, first: change(kwargs[first])}
 
 
+def _owns(site: Site, run: Run) -> bool:
+    """Whether a run replaces what the module itself owns."""
+    return site.kind in ("norm", "sequence") and OWN.keys() >= set(run.gives)
+
+
 @contextmanager
 def _own_quantities(own: Own, working: list[tuple[Site, list[Run]]], combine: str) -> Iterator[None]:
     """While inside, the module's own gain and shift, or embedding matrix, are the replaced ones, stacked or summed."""
@@ -211,7 +250,7 @@ def _own_quantities(own: Own, working: list[tuple[Site, list[Run]]], combine: st
     swapped: dict[str, Tensor] = {}
     for site, runs in working:
         for run in runs:
-            if site.kind in ("norm", "sequence") and OWN.keys() >= set(run.gives):
+            if _owns(site, run):
                 known = {name: swapped[OWN[name]] for name in run.reads if OWN.get(name) in swapped}
                 given = run(site, own, **({} if combine == "sum" else known))
                 if combine == "sum":

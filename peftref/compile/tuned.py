@@ -11,11 +11,16 @@ from peftref.problem import fail
 
 
 class Tuned:
-    """The host's parameters that a technique trains, by name: original values kept aside while the trained ones are in the host."""
+    """The host's parameters that a technique trains, by name: original values kept aside while the trained ones are in the host,
+    the trained ones with their gradients while these are not."""
 
     def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
+        if any(model.get_parameter(name).is_meta for name in names):
+            text = "parameters of the host would be trained, and it has no weights yet"
+            raise fail("host-empty", text, hint="load the host's weights first")
         self.names = names
         self.inside = False
+        self.grads: dict[str, Tensor] = {}
         self.aside = {name: model.get_parameter(name).detach().to("cpu", copy=True) for name in names}
 
     def parameters(self, model: nn.Module) -> list[nn.Parameter]:
@@ -37,8 +42,10 @@ class Tuned:
             parameter.copy_(self.aside[name])
             self.aside[name] = out
             parameter.requires_grad_(inside)
-            if not inside:
-                parameter.grad = None
+            if inside:
+                parameter.grad = self.grads.pop(name, None)
+            elif parameter.grad is not None:
+                self.grads[name], parameter.grad = parameter.grad, None
         self.inside = inside
 
 

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from peftref.problem import fail
+from peftref.state.contents import Stored, read_header
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG = "adapter_config.json"
 LARGEST_CONFIG = 1 << 20
@@ -63,6 +63,39 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
     Raises PeftrefError `checkpoint-missing` where a file is not there, `checkpoint-pickled` where the tensors are a pickle,
     `checkpoint-damaged` where a file is not what its name says.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    found = read_outline(folder)
+    path = found.folder / found.form.tensors
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise fail("checkpoint-damaged", f"{path} cannot be read: {error}") from None
+    return Checkpoint(found.folder, found.form.library, found.fields, tensors)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A checkpoint of another library without its tensors: how it is laid out, and the fields of its config."""
+
+    folder: Path
+    form: Format
+    fields: Mapping[str, Any]
+
+    @property
+    def stored(self) -> Mapping[str, Stored]:
+        """The tensors' types and shapes, by name; raises PeftrefError `saved-damaged`."""
+        return read_header(self.folder / self.form.tensors)
+
+    @property
+    def files(self) -> Mapping[str, int]:
+        """Its files' sizes in bytes, by name."""
+        return {name: (self.folder / name).stat().st_size for name in (CONFIG, self.form.tensors)}
+
+
+def read_outline(folder: str | Path) -> Outline:
+    """Reads what a checkpoint is without its tensors, and without torch; raises what `read_checkpoint` raises of the rest."""
     place = _local(folder)
     if not (place / CONFIG).is_file():
         raise fail("checkpoint-missing", f"{place} has no {CONFIG}")
@@ -81,11 +114,7 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
             text = f"{place / form.pickled} is a pickle, and unpickling runs whatever is in it"
             raise fail("checkpoint-pickled", text, hint=form.hint)
         raise fail("checkpoint-missing", f"{place} has no {form.tensors}")
-    try:
-        tensors = load_file(place / form.tensors)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise fail("checkpoint-damaged", f"{place / form.tensors} cannot be read: {error}") from None
-    return Checkpoint(place, form.library, fields, tensors)
+    return Outline(place, form, fields)
 
 
 def _format(fields: object) -> Format | None:

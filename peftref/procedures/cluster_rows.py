@@ -23,7 +23,7 @@ def begin(work: Work) -> None:
         whole = weight if bias is None else torch.cat([weight, bias[:, None]], 1)
         left, values, right = torch.linalg.svd(whole, full_matrices=False)
         left, right = left[:, :n], right[:n]
-        seed = (work.seed << 32) + zlib.crc32(place.names["clusters"].encode())
+        seed = zlib.crc32(place.names["clusters"].encode(), work.seed % 2**32)
         first = torch.randperm(len(left), generator=torch.Generator().manual_seed(seed))[:k]
         clusters = lloyd(left, left[first.to(left.device)], int(work.told["turns"]))
         inverse = torch.where(values > 1e-6 * values[0], 1 / values, torch.zeros_like(values))[:n]

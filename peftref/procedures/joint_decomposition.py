@@ -17,7 +17,7 @@ def begin(work: Work) -> None:
         weights = [place.weight.double() for place in places]
         right = basis(weights, float(work.told["ridge"]))
         positions = places[0].leaves["positions"]
-        seed = (work.seed << 32) + zlib.crc32(places[0].names["positions"].encode())
+        seed = zlib.crc32(places[0].names["positions"].encode(), work.seed % 2**32)
         drawn = beside_diagonal(positions.numel(), len(right), torch.Generator().manual_seed(seed))
         places[0].put(right=right, positions=drawn.view_as(positions))
         for place, weight in zip(places, weights, strict=True):

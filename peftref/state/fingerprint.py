@@ -7,29 +7,13 @@ import json
 from collections.abc import Iterable
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from peftref.host.host import Host
+from peftref.state.record import Fingerprint
 from peftref.state.sharded import whole
 
 SAMPLES = 64
-
-
-class Fingerprint(BaseModel):
-    """What a module was trained on.
-
-    architecture: digest of stacks, slots and sizes, where they stand left out. weights: digest of up to 64 numbers of every
-    tensor, evenly spaced and rounded to bfloat16, so that a host loaded in another precision is the same host.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    model_type: str
-    parameters: int
-    architecture: str
-    weights: str
 
 
 def fingerprint(host: Host, tensors: Iterable[tuple[str, Tensor]]) -> Fingerprint:
@@ -47,13 +31,15 @@ def fingerprint(host: Host, tensors: Iterable[tuple[str, Tensor]]) -> Fingerprin
 
 
 def weights_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """The digest of some tensors, in the order of their names.
+    """The digest of some tensors, in the order of their names; empty where one of them has no numbers yet (a `meta` tensor).
 
     >>> weights_digest([("a", torch.ones(3))]) == weights_digest([("a", torch.ones(3, dtype=torch.bfloat16))])
     True
     """
     total = hashlib.sha256()
     for name, tensor in sorted(tensors, key=lambda each: each[0]):
+        if tensor.is_meta:
+            return ""
         flat = whole(tensor.detach()).reshape(-1)
         chosen = flat[:: max(1, flat.numel() // SAMPLES)][:SAMPLES]
         total.update(f"{name} {list(tensor.shape)}".encode())

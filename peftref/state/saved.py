@@ -13,35 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor
 
-from peftref.design.load import load
 from peftref.design.technique import Technique
 from peftref.design.write import whole_folder
-from peftref.problem import PeftrefError, fail
-from peftref.state.fingerprint import Fingerprint
+from peftref.problem import fail
+from peftref.state.contents import read_contents
+from peftref.state.record import FORMAT, RECORD, TECHNIQUE, TENSORS, Fact, Fingerprint, Record
+from peftref.state.sharded import whole
 
-FORMAT = 1
-TECHNIQUE, TENSORS, RECORD = "technique.yaml", "module.safetensors", "module.json"
-
-
-class Record(BaseModel):
-    """What `module.json` holds. digest: sha256 of the tensors' file; technique_digest: of the technique's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int
-    technique: str
-    settings: dict[str, bool | int | float | str]
-    host: Fingerprint
-    digest: str
-    technique_digest: str
-    versions: dict[str, str]
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -53,9 +39,19 @@ class Saved:
     record: Record
 
 
-def write_saved(folder: str | Path, technique: Technique, tensors: Mapping[str, Tensor], host: Fingerprint) -> Path:
+def write_saved(
+    folder: str | Path,
+    technique: Technique,
+    tensors: Mapping[str, Tensor],
+    host: Fingerprint,
+    *,
+    seed: int = 0,
+    made: Mapping[str, str] = NONE,
+    training: Mapping[str, Fact] = NONE,
+) -> Path:
     """Writes a module into a folder that is new or holds a saved module, whole or not at all; returns the folder.
 
+    made: digests of the leaves that are not among the tensors, as they are made from the seed. training: what is told of it.
     Raises PeftrefError `save-place` where the folder holds other things or cannot be written.
     """
     target = Path(folder)
@@ -66,7 +62,7 @@ def write_saved(folder: str | Path, technique: Technique, tensors: Mapping[str, 
     text = (
         technique.to_yaml().split("\n", 1)[1].encode()
     )  # without the line for editors: the schema is not in the folder
-    data = dump_tensors({name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()})
+    data = dump_tensors({name: whole(tensor.detach()).to("cpu").contiguous() for name, tensor in tensors.items()})
     record = Record(
         format=FORMAT,
         technique=technique.name,
@@ -76,58 +72,31 @@ def write_saved(folder: str | Path, technique: Technique, tensors: Mapping[str, 
         technique_digest=hashlib.sha256(text).hexdigest(),
         versions={name: version(name) for name in ("peftref", "torch", "transformers")}
         | {"python": platform.python_version()},
+        seed=seed,
+        made=dict(made),
+        training=dict(training),
     )
     try:
-        with whole_folder(target) as made:
-            _write(made / TECHNIQUE, text)
-            _write(made / TENSORS, data)
-            _write(made / RECORD, (json.dumps(record.model_dump(), indent=1, sort_keys=True) + "\n").encode())
+        with whole_folder(target) as folder_made:
+            _write(folder_made / TECHNIQUE, text)
+            _write(folder_made / TENSORS, data)
+            _write(folder_made / RECORD, (json.dumps(record.model_dump(), indent=1, sort_keys=True) + "\n").encode())
     except OSError as error:
         raise fail("save-place", f"{target} cannot be written: {error.strerror or error}") from None
     return target
 
 
 def read_saved(folder: str | Path) -> Saved:
-    """Reads and checks a saved module.
-
-    Raises PeftrefError `saved-missing` where a file is not there, `saved-damaged` where one is not what was written,
-    `saved-version` for a format of another time, and whatever is wrong with the technique.
-    """
-    place = Path(folder)
-    missing = [name for name in (TECHNIQUE, TENSORS, RECORD) if not (place / name).is_file()]
-    if missing:
-        raise fail("saved-missing", f"{place} is no saved module: it has no {', '.join(missing)}")
-    record = _record(place / RECORD)
-    text, data = (place / TECHNIQUE).read_bytes(), (place / TENSORS).read_bytes()
-    for name, content, digest in ((TECHNIQUE, text, record.technique_digest), (TENSORS, data, record.digest)):
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise fail(
-                "saved-damaged",
-                f"{place / name} is not what was written: its digest differs",
-                hint="copy the folder again",
-            )
-    technique = load(place / TECHNIQUE)
+    """Reads and checks a saved module; raises what `read_contents` raises."""
+    found = read_contents(folder)
+    path = Path(folder) / TENSORS
     try:
-        tensors = load_tensors(data)
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != found.record.digest:
+            raise fail("saved-damaged", f"{path} changes while it is read", hint="copy the folder again")
+        return Saved(found.technique, load_tensors(data), found.record)
     except SafetensorError as error:
-        raise fail("saved-damaged", f"{place / TENSORS} cannot be read: {error}") from None
-    return Saved(technique, tensors, record)
-
-
-def _record(path: Path) -> Record:
-    try:
-        found = json.loads(path.read_bytes())
-        if isinstance(found, dict) and found.get("format") != FORMAT:
-            known = found.get("format")
-            raise fail(
-                "saved-version", f"{path} has format {known!r}, and this version reads {FORMAT}", hint="upgrade peftref"
-            )
-        return Record.model_validate(found)
-    except PeftrefError:
-        raise
-    except (ValueError, ValidationError) as error:
-        reason = "its fields are not those of a saved module" if isinstance(error, ValidationError) else "it is no JSON"
-        raise fail("saved-damaged", f"{path} cannot be read: {reason}") from None
+        raise fail("saved-damaged", f"{path} cannot be read: {error}") from None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -11,13 +11,22 @@ from peftref.train.loop import Procedures
 
 
 class ProcedureCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Runs the procedures of what is attached within `transformers.Trainer(..., callbacks=[ProcedureCallback(attached)])`.
+    """Runs the procedures of what is attached, and notes how it is trained, within `transformers.Trainer(..., callbacks=[ProcedureCallback(attached)])`.
 
     What they add to the loss comes in as its gradient, before each step of the optimizer; the loss that is logged is without it.
     """
 
     def __init__(self, attached: Procedures) -> None:
         self.attached = attached
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Notes how the technique is trained."""
+        size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self.attached.note(steps=state.max_steps, lr=args.learning_rate, batch_size=size, seed=args.seed)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Notes how many steps were done."""
+        self.attached.note(steps=state.global_step)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Adds the gradient of the penalty."""

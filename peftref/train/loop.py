@@ -49,6 +49,9 @@ class Procedures(Protocol):
     def step(self, done: int, total: int) -> None:
         """What follows a step, with the gradients still there. done: from 1."""
 
+    def note(self, **facts: bool | int | float | str) -> None:
+        """Notes how it is trained."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -87,6 +90,8 @@ def train(
     learning rate of a parameter. procedures: what is attached, where it adds to the loss or does more after a step.
     """
     chosen = list(parameters)
+    if procedures is not None:
+        procedures.note(steps=recipe.steps, lr=recipe.lr, batch_size=recipe.batch_size, seed=seed)
     device = next(model.parameters()).device
     devices = [device] if device.type == "cuda" else []
     groups: dict[float, list[nn.Parameter]] = {}

@@ -81,6 +81,7 @@ def test_commands_end_well(arguments: list[str], capsys: pytest.CaptureFixture[s
         (["compare", "lora", "--host", "nowhere", "--task", "sst3"], "unknown-task"),
         (["compare", "lora", "--lrs", "fast"], "bad-rate"),
         (["slots"], "Missing option"),
+        (["inspect", "nowhere"], "saved-missing"),
         (["atlas", "lore", "--out", "atlas"], "unknown-technique"),
         (["atlas", "lora", "lora:r=4", "--out", "atlas"], "name-taken"),
         (["atlas", "lora", "--out", "."], "save-place"),

@@ -133,3 +133,17 @@ def test_a_leaf_may_learn_at_a_rate_of_its_own() -> None:
         )
     }
     assert steps == {"A": 0.5, "B": 2.0}
+
+
+def test_random_leaves_follow_the_seed() -> None:
+    model = build("llama")
+    found = []
+    for seed in (0, 1, 2, 0):
+        attached = attach(model, load("lora", r=2), seed=seed)
+        found.append(attached.module.leaf("decoder.0.attention.query.A").detach().clone())
+        other = attached.module.leaf("decoder.1.attention.query.A").detach()
+        assert not torch.equal(found[-1], other)
+        attached.detach()
+    assert torch.equal(found[0], found[3])
+    assert not torch.equal(found[0], found[1])
+    assert not torch.equal(found[1], found[2])

@@ -32,7 +32,9 @@ from peftref.bench.store import Store
 from peftref.compile.attach import attach, set_active
 from peftref.compile.carry import Carry
 from peftref.compile.flow import Flow
+from peftref.compile.per_sample import per_sample
 from peftref.compile.restore import refill, restore
+from peftref.compile.samples import Part, Samples
 from peftref.design.given import given, rates
 from peftref.design.load import load, read, read_file
 from peftref.design.new import write_new
@@ -107,6 +109,27 @@ def edited(folder: Path, **changes: object) -> object:
     return restore(model, place)
 
 
+def other_seed(folder: Path) -> object:
+    """A frozen random leaf whose digest is not that of what the seed gives."""
+    model = build("llama")
+    attached = attach(model, load("vera", r=2))
+    place = attached.save(folder / "saved")
+    attached.detach()
+    record = json.loads((place / "module.json").read_text())
+    record["made"] = dict.fromkeys(record["made"], "0" * 64)
+    record["versions"]["torch"] = "1.0"
+    (place / "module.json").write_text(json.dumps(record))
+    return restore(model, place)
+
+
+def without_weights(folder: Path) -> object:
+    attached = attach(build("t5"), load("full"))
+    attached.save(folder / "saved")
+    with torch.device("meta"):
+        empty = build("t5")
+    return restore(empty, folder / "saved")
+
+
 def flipped(folder: Path) -> object:
     model, place = saved(folder)
     path = place / "module.safetensors"
@@ -141,6 +164,30 @@ def merged_before_another(folder: Path) -> object:
     set_active(model, ["one", "two"])
     two.merge()
     return None
+
+
+def mixed(family: str, name: str, names: list[str | None], batch: int = 2) -> Callable[[Path], object]:
+    """A batch in which the samples have a technique, or none."""
+
+    def run(folder: Path) -> object:
+        model = build(family)
+        attach(model, load(name), "a")
+        with per_sample(model, names):
+            return model(**inputs(model, rows=batch))
+
+    return run
+
+
+def changed_within(folder: Path) -> None:
+    model = build("llama")
+    attached = attach(model, load("lora"))
+    with per_sample(model, ["default"]):
+        attached.merge()
+
+
+def in_windows(folder: Path) -> None:
+    flow = Flow(samples=Samples(("a", None)), shape=(2, 4))
+    Part(flow.samples, "a", flow).take(torch.zeros(8, 2, 3))
 
 
 def tasks_that_are_none(folder: Path) -> object:
@@ -474,6 +521,9 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "resume-place": resumed_from_nowhere,
     "saved-damaged": flipped,
     "saved-missing": missing,
+    "saved-seed": other_seed,
+    "host-empty": without_weights,
+    "training-fact": lambda folder: attach(build("llama"), load("ia3")).note(steps=10, lr=float("nan"), data=["sst2"]),
     "saved-version": lambda folder: edited(folder, format=99),
     "save-place": occupied,
     "setting-type": lambda folder: load("lora", r="many"),
@@ -485,6 +535,11 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "study-locked": locked,
     "task-twice": task_twice,
     "tasks": tasks_that_are_none,
+    "samples": mixed("llama", "lora", ["a", None, "a"]),
+    "samples-chosen": changed_within,
+    "samples-layout": in_windows,
+    "samples-length": mixed("vit", "prompt", ["a", None]),
+    "samples-tuned": mixed("llama", "full", ["a", None]),
     "opaque": lambda folder: given("peft:xlora"),
     "technique-differs": refilled_by_another,
     "technique-exists": registered_twice,

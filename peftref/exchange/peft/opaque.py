@@ -97,6 +97,9 @@ class Wrapped:
     def step(self, done: int, total: int) -> None:
         """Nothing follows a step."""
 
+    def note(self, **facts: object) -> None:
+        """Nothing is noted: the library keeps no such notes."""
+
     def save(self, folder: str | Path) -> Path:
         """Saved by the library."""
         self.theirs.save_pretrained(str(folder))

@@ -19,21 +19,24 @@ from torch import nn
 
 from peftref.bench.machine import environment, pick_device
 from peftref.bench.memory import saved_bytes
-from peftref.bench.stages import PLANS, Stage, stage
-from peftref.bench.timing import contender, step_times
+from peftref.bench.stages import PLANS, Stage
+from peftref.bench.stages import stage as make_stage
+from peftref.bench.timing import Batch, contender, step_times
 from peftref.compile.attach import attach
 from peftref.design.load import load, techniques
 from peftref.design.placement import placements
 from peftref.design.technique import Technique
 from peftref.design.write import write_whole
 from peftref.exchange.peft.form import LIBRARY, config
-from peftref.problem import PeftrefError
+from peftref.lang.expr import Call, walk
+from peftref.problem import PeftrefError, fail
+
+CAUSAL = "CAUSAL_LM"
 
 
 def known() -> tuple[str, ...]:
-    """The techniques that peft has too."""
-    found = (technique for technique in techniques() if LIBRARY in technique.peers)
-    return tuple(technique.name for technique in found if not technique.peers[LIBRARY].refused)
+    """The techniques that peft has too, those among them whose checkpoints cannot be exchanged."""
+    return tuple(technique.name for technique in techniques() if LIBRARY in technique.peers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +52,37 @@ def measure(stage: Stage, chosen: Sequence[Technique], effort: Effort) -> Iterat
     """One record per technique, as soon as it is there: step times here, in peft and of the frozen host, and bytes saved for backward.
 
     All models begin from the same seeded weights; what the stage trains besides is trained in each. Techniques that need a slot
-    that the stage has not are left out.
+    that the stage has not are left out. One that peft has for another task than the stage's is measured on a host for that task.
     """
     fitting = [technique for technique in chosen if _stands(technique, stage)]
     for number, technique in enumerate(fitting):
         print(f"{stage.name}: {technique.name} ({number + 1} of {len(fitting)})", file=sys.stderr, flush=True)
-        yield _one(stage, technique, effort)
+        yield _one(_for_task(technique, stage), technique, effort)
 
 
 def _one(stage: Stage, technique: Technique, effort: Effort) -> dict[str, Any]:
     own = _own(technique, stage)
     models: dict[str, Any] = {"peftref": own}
+    told: dict[str, Batch] = {"peftref": {}, "peft": _tasks(technique, stage)}
     problem = None
     try:
         models["peft"] = _theirs(technique, stage)
-        models["peft"](**stage.batch).loss.backward()
+        models["peft"](**stage.batch, **told["peft"]).loss.backward()
         models["peft"].zero_grad(set_to_none=True)
+        _same(technique, own, models["peft"])
     except Exception as error:  # a peer that cannot run the host is a result too
         models.pop("peft", None)
         problem = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-    saved = {name: saved_bytes(model, stage.batch) for name, model in models.items()}
+    saved = {name: saved_bytes(model, {**stage.batch, **told[name]}) for name, model in models.items()}
     called = {name: torch.compile(model) if effort.compiled else model for name, model in models.items()}
-    racing = [contender(name, model, _trained(models[name])) for name, model in called.items()]
+    racing = [contender(name, model, _trained(models[name]), told[name]) for name, model in called.items()]
     times = step_times(
         [*racing, stage.frozen()], [stage.batch], warm_up=2, rounds=effort.rounds, seconds=effort.seconds
     )
     return {
         "technique": technique.name,
         "host": stage.name,
+        "task": stage.task,
         "trained": sum(one.numel() for one in _trained(own)),
         "trained_peft": sum(one.numel() for one in _trained(models["peft"])) if "peft" in models else None,
         "seconds": times["peftref"].median,
@@ -106,13 +112,52 @@ def _own(technique: Technique, stage: Stage) -> Any:
     return model
 
 
-def _theirs(technique: Technique, stage: Stage) -> Any:
-    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, TaskType, get_peft_model
+def _for_task(technique: Technique, stage: Stage) -> Stage:
+    """The stage, or one like it for the next token where peft has the technique for that task alone."""
+    if stage.task is None or _takes(technique, stage, stage.task) or not _takes(technique, stage, CAUSAL):
+        return stage
+    parameter = next(stage.model.parameters())
+    return make_stage(stage.name, str(parameter.device), parameter.dtype, CAUSAL)
 
-    fields = config(technique, stage.host)
+
+def _takes(technique: Technique, stage: Stage, task: str) -> bool:
+    """Whether peft makes a config of the technique for a task."""
+    try:
+        _config(technique, stage, task)
+    except Exception:  # whatever the library raises; what it says is kept when the model is made
+        return False
+    return True
+
+
+def _tasks(technique: Technique, stage: Stage) -> Batch:
+    """What a call of peft's is told besides: the task of each sample, where the equation asks for it."""
+    for placement in placements(technique, stage.host):
+        for value in placement.effect.values.values():
+            if any(isinstance(node, Call) and node.op == "by_task" for node in walk(value)):
+                device = next(iter(stage.batch.values())).device
+                return {"task_ids": torch.zeros(stage.samples, dtype=torch.long, device=device)}
+    return {}
+
+
+def _same(technique: Technique, own: Any, theirs: Any) -> None:
+    """Raises PeftrefError `peer-refuses` where the config runs and makes another technique of it, which trains something else."""
+    refused = technique.peers[LIBRARY].refused
+    if refused and sum(one.numel() for one in _trained(own)) != sum(one.numel() for one in _trained(theirs)):
+        raise fail("peer-refuses", refused)
+
+
+def _config(technique: Technique, stage: Stage, task: str | None) -> Any:
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, TaskType
+
+    fields = config(technique, stage.host) | dict(technique.peers[LIBRARY].timed)
     kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(fields.pop("peft_type"))]
-    task = TaskType(stage.task) if stage.task else None
-    model: Any = get_peft_model(copy.deepcopy(stage.model), kind(task_type=task, **fields))
+    return kind(task_type=TaskType(task) if task else None, **fields)
+
+
+def _theirs(technique: Technique, stage: Stage) -> Any:
+    from peft import get_peft_model
+
+    model: Any = get_peft_model(copy.deepcopy(stage.model), _config(technique, stage, stage.task))
     for name, parameter in model.named_parameters():
         if any(name == f"base_model.model.{own}" for own in stage.also):
             parameter.requires_grad_(True)
@@ -152,7 +197,7 @@ def main() -> None:
         if not chosen:
             continue
         try:
-            for record in measure(stage(name, device, getattr(torch, given.dtype)), chosen, effort):
+            for record in measure(make_stage(name, device, getattr(torch, given.dtype)), chosen, effort):
                 records.append(record)
                 _keep(given.json, place, records)
         except KeyboardInterrupt:

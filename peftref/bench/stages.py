@@ -41,7 +41,7 @@ class Stage:
             alone.value.requires_grad_(False)
             return contender("frozen", alone, [alone.vector])
         device = str(next(self.model.parameters()).device)
-        stand = Yardstick(Classifier(self.model, head_names(self.model), True), device)
+        stand = Yardstick(Classifier(self.model, self.also, True), device)
         return Contender("frozen", stand.model, stand.bottom)
 
 
@@ -83,17 +83,23 @@ def linear(width: int, samples: int, length: int, device: str, dtype: torch.dtyp
     return Stage(f"linear-{width}", model, layers_host(width), batch, samples, length, frozenset({"vector"}), None)
 
 
-def classifier(name: str, config: Any, samples: int, length: int, device: str, dtype: torch.dtype) -> Stage:
-    """A whole host with a classification head, of random weights."""
-    from transformers import AutoModelForSequenceClassification as Auto
+def whole(
+    name: str, config: Any, samples: int, length: int, device: str, dtype: torch.dtype, task: str = "SEQ_CLS"
+) -> Stage:
+    """A whole host of random weights: with a classification head, or with its own head for the next token (CAUSAL_LM)."""
+    import transformers
 
+    causal = task == "CAUSAL_LM"
     torch.manual_seed(0)
-    model = Auto.from_config(config).to(device, dtype).eval()
+    auto: Any = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForSequenceClassification
+    model = auto.from_config(config).to(device, dtype).eval()
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, config.vocab_size, (samples, length), generator=generator)
-    found = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.arange(samples) % 2}
+    labels = ids if causal else torch.arange(samples) % 2
+    found = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
     batch = {key: tensor.to(device) for key, tensor in found.items()}
-    return Stage(name, model, resolve(model), batch, samples, length, head_names(model), "SEQ_CLS")
+    also = frozenset() if causal else head_names(model)
+    return Stage(name, model, resolve(model), batch, samples, length, also, task)
 
 
 def _llama(width: int, layers: int, heads: int, inner: int) -> Any:
@@ -129,9 +135,9 @@ PLANS: Mapping[str, Plan] = {
 """By name; those beyond bert-base and llama-4x512 take seconds a step on a CPU."""
 
 
-def stage(name: str, device: str, dtype: torch.dtype) -> Stage:
-    """A stage by the name of its plan."""
+def stage(name: str, device: str, dtype: torch.dtype, task: str = "SEQ_CLS") -> Stage:
+    """A stage by the name of its plan; task: SEQ_CLS or CAUSAL_LM, for whole hosts."""
     plan = PLANS[name]
     if isinstance(plan.config, int):
         return linear(plan.config, plan.samples, plan.length, device, dtype)
-    return classifier(name, plan.config(), plan.samples, plan.length, device, dtype)
+    return whole(name, plan.config(), plan.samples, plan.length, device, dtype, task)

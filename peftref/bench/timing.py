@@ -6,7 +6,8 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,11 +18,15 @@ Batch = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """What is timed: a context that puts it in place and gives the parameters to train, and the model to call."""
+    """What is timed: a context that puts it in place and gives the parameters to train, and the model to call.
+
+    more: what this one is told in every call, beside the batch.
+    """
 
     name: str
     model: Any
     place: Callable[[], AbstractContextManager[list[nn.Parameter]]]
+    more: Batch = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,12 @@ class Times:
     ratio: Mapping[str, float]
 
 
-def contender(name: str, model: Any, parameters: Sequence[nn.Parameter]) -> Contender:
+def contender(
+    name: str, model: Any, parameters: Sequence[nn.Parameter], more: Batch = MappingProxyType({})
+) -> Contender:
     """A contender that needs no putting in place."""
     chosen = list(parameters)
-    return Contender(name, model, lambda: nullcontext(chosen))
+    return Contender(name, model, lambda: nullcontext(chosen), more)
 
 
 def step_times(
@@ -63,7 +70,7 @@ def step_times(
     def call(one: Contender, batch: Batch) -> float:
         optimizer = optimizers[one.name]
         with one.place():
-            return _timed(lambda: _step(one.model, optimizer, batch), batch)
+            return _timed(lambda: _step(one.model, optimizer, {**batch, **one.more}), batch)
 
     return _rounds(contenders, batches, call, warm_up, rounds, seconds)
 
@@ -83,7 +90,7 @@ def inference_times(
     plain = [{name: tensor for name, tensor in batch.items() if name != "labels"} for batch in batches]
 
     def call(one: Contender, batch: Batch) -> float:
-        return _timed(lambda: one.model(**batch), batch)
+        return _timed(lambda: one.model(**batch, **one.more), batch)
 
     return _rounds(contenders, plain, call, warm_up, rounds, seconds)
 
@@ -129,7 +136,7 @@ def _rounds(
 
 
 def _summary(times: list[float], taken: Mapping[str, list[float]]) -> Times:
-    low, median, high = statistics.quantiles(times, n=4, method="inclusive")
+    low, median, high = statistics.quantiles(times * 2 if len(times) == 1 else times, n=4, method="inclusive")
     ratio = {
         name: statistics.median(mine / theirs for mine, theirs in zip(times, other, strict=True))
         for name, other in taken.items()

@@ -33,6 +33,10 @@ class Peer(Frozen):
     fixed: Fields[SettingField | tuple[SettingField, ...]] = Field(
         FrozenMap(), description="its fields that have one value for this technique"
     )
+    timed: Fields[SettingField | tuple[SettingField, ...]] = Field(
+        FrozenMap(),
+        description="its fields where its running module is timed, if its own want what a benchmark has not, and change no shape",
+    )
     refused: Line | None = Field(None, description="why none of its checkpoints is this technique, nor is any written")
     orthonormal: tuple[Identifier, ...] = Field(
         (), description="leaves whose orthonormal columns it keeps under torch's orthogonal parametrisation"

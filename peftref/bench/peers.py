@@ -28,7 +28,7 @@ from peftref.design.placement import placements
 from peftref.design.technique import Technique
 from peftref.design.write import write_whole
 from peftref.exchange.peft.form import LIBRARY, config
-from peftref.lang.expr import Call, walk
+from peftref.exchange.peft.parity import told
 from peftref.problem import PeftrefError, fail
 
 CAUSAL = "CAUSAL_LM"
@@ -63,19 +63,19 @@ def measure(stage: Stage, chosen: Sequence[Technique], effort: Effort) -> Iterat
 def _one(stage: Stage, technique: Technique, effort: Effort) -> dict[str, Any]:
     own = _own(technique, stage)
     models: dict[str, Any] = {"peftref": own}
-    told: dict[str, Batch] = {"peftref": {}, "peft": _tasks(technique, stage)}
+    extra: dict[str, Batch] = {"peftref": {}, "peft": told(technique, stage.batch)}
     problem = None
     try:
         models["peft"] = _theirs(technique, stage)
-        models["peft"](**stage.batch, **told["peft"]).loss.backward()
+        models["peft"](**stage.batch, **extra["peft"]).loss.backward()
         models["peft"].zero_grad(set_to_none=True)
         _same(technique, own, models["peft"])
     except Exception as error:  # a peer that cannot run the host is a result too
         models.pop("peft", None)
         problem = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-    saved = {name: saved_bytes(model, {**stage.batch, **told[name]}) for name, model in models.items()}
+    saved = {name: saved_bytes(model, {**stage.batch, **extra[name]}) for name, model in models.items()}
     called = {name: torch.compile(model) if effort.compiled else model for name, model in models.items()}
-    racing = [contender(name, model, _trained(models[name]), told[name]) for name, model in called.items()]
+    racing = [contender(name, model, _trained(models[name]), extra[name]) for name, model in called.items()]
     times = step_times(
         [*racing, stage.frozen()], [stage.batch], warm_up=2, rounds=effort.rounds, seconds=effort.seconds
     )
@@ -129,16 +129,6 @@ def _takes(technique: Technique, stage: Stage, task: str) -> bool:
     return True
 
 
-def _tasks(technique: Technique, stage: Stage) -> Batch:
-    """What a call of peft's is told besides: the task of each sample, where the equation asks for it."""
-    for placement in placements(technique, stage.host):
-        for value in placement.effect.values.values():
-            if any(isinstance(node, Call) and node.op == "by_task" for node in walk(value)):
-                device = next(iter(stage.batch.values())).device
-                return {"task_ids": torch.zeros(stage.samples, dtype=torch.long, device=device)}
-    return {}
-
-
 def _same(technique: Technique, own: Any, theirs: Any) -> None:
     """Raises PeftrefError `peer-refuses` where the config runs and makes another technique of it, which trains something else."""
     refused = technique.peers[LIBRARY].refused
@@ -149,7 +139,8 @@ def _same(technique: Technique, own: Any, theirs: Any) -> None:
 def _config(technique: Technique, stage: Stage, task: str | None) -> Any:
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, TaskType
 
-    fields = config(technique, stage.host) | dict(technique.peers[LIBRARY].timed)
+    timed = {name: technique.settings.get(str(value), value) for name, value in technique.peers[LIBRARY].timed.items()}
+    fields = config(technique, stage.host) | timed
     kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(fields.pop("peft_type"))]
     return kind(task_type=TaskType(task) if task else None, **fields)
 

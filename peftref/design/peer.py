@@ -35,7 +35,7 @@ class Peer(Frozen):
     )
     timed: Fields[SettingField | tuple[SettingField, ...]] = Field(
         FrozenMap(),
-        description="its fields where its running module is timed, if its own want what a benchmark has not, and change no shape",
+        description="its fields where its running module is timed, if its own want what a benchmark has not; a setting's name stands for its value",
     )
     refused: Line | None = Field(None, description="why none of its checkpoints is this technique, nor is any written")
     orthonormal: tuple[Identifier, ...] = Field(
@@ -96,6 +96,9 @@ class Peer(Frozen):
     pairs: tuple[Identifier, ...] = Field((), description="leaves of positions that it keeps as rows and columns")
     shifted: tuple[Identifier, ...] = Field(
         (), description="leaves that it keeps with the host's own numbers added, as which its tensor begins"
+    )
+    negated: tuple[Identifier, ...] = Field(
+        (), description="leaves that it keeps with their sign changed, as it is written"
     )
     mutates: Literal["host"] | None = Field(None, description="host where it changes the host's weights as it begins")
     told: bool = Field(

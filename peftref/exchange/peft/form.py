@@ -15,6 +15,7 @@ from peftref.exchange.fold import folded, kept_as
 from peftref.exchange.layout import packed
 from peftref.exchange.peft import fields
 from peftref.exchange.peft.standing import LIBRARY as LIBRARY
+from peftref.exchange.peft.standing import PREFIX as PREFIX
 from peftref.exchange.peft.standing import host_fields, misplaced, on_model, places, unsettable
 from peftref.host.architecture import slots_of
 from peftref.host.host import Host
@@ -23,8 +24,6 @@ from peftref.problem import PeftrefError, Problem, fail
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-PREFIX = "base_model.model."
 
 
 def peer_of(technique: Technique) -> Peer:
@@ -89,6 +88,8 @@ def state(technique: Technique, host: Host, leaves: Mapping[str, Tensor], theirs
         reason = peer.refused or f"{LIBRARY} keeps the tensors of {technique.name} in another form"
         raise fail("no-peer", reason)
     found = keys(technique, copies(technique, placements(technique, host)), targeted(theirs))
+    less = {copy.name for copy in copies(technique, placements(technique, host)) if copy.leaf.name in peer.negated}
+    leaves = {name: -leaf if name in less else leaf for name, leaf in leaves.items()}
     first = beginning(theirs) if peer.shifted else {}
     own = {key: _theirs(leaves[copy.name], copy, peer, first.get(key)) for key, copy in found.items()}
     return own | packed(places(technique, host), leaves)

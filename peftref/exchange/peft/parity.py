@@ -133,7 +133,8 @@ def told(technique: Technique, batch: Mapping[str, Tensor]) -> dict[str, Tensor]
     trees = [value for effect in effects for value in effect.values.values()]
     if not any(isinstance(node, Call) and node.op == "by_task" for tree in trees for node in walk(tree)):
         return {}
-    return {"task_ids": torch.zeros(len(next(iter(batch.values()))), dtype=torch.long)}
+    first = next(iter(batch.values()))
+    return {"task_ids": torch.zeros(len(first), dtype=torch.long, device=first.device)}
 
 
 def of_tokens(out: Tensor, like: Tensor) -> Tensor:

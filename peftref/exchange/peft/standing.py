@@ -15,6 +15,8 @@ from peftref.host.site import Site
 from peftref.problem import Problem, fail
 
 LIBRARY = "peft"
+PREFIX = "base_model.model."
+"""What stands in its keys in front of the host's own names."""
 
 
 def on_model(site: Site) -> bool:
@@ -83,10 +85,10 @@ def places(technique: Technique, host: Host, live: Mapping[str, str] | None = No
         if leaf in names:
             layout = Layout.parse(peer.layouts[leaf]) if leaf in peer.layouts else Layout.same(len(copy.shape))
             layout = layout if live is None else layout.alone()
-            found[copy.name] = (
-                Place(names[leaf].removeprefix("/"), layout, copy.shape, sizes=sizes),
-                copy.sites[0].layer,
-            )
+            site, key = copy.sites[0], names[leaf]
+            within = live is not None or key.startswith("/")
+            key = key.removeprefix("/") if within else f"{PREFIX}{site.path}.{key}"
+            found[copy.name] = (Place(key, layout, copy.shape, sizes=sizes), site.layer)
     made = numbered(found)
     shapes: dict[str, tuple[int, ...]] = {}
     for place in made.values():

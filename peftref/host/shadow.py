@@ -43,9 +43,9 @@ class Shadows:
         if name == _NUMBER:
             return self._number(func, args, known)
         if not known or torch.Tag.nondeterministic_seeded in func.tags:
-            return func(*args, **kwargs)
+            return self._run(func, args, kwargs)
         try:
-            result = func(*args, **kwargs)
+            result = self._run(func, args, kwargs)
         except NotImplementedError:  # the size of the result hangs on values
             real = func(*self._real(args), **self._real(kwargs))
             result = _like(real)
@@ -57,6 +57,16 @@ class Shadows:
             if tensor.is_meta:
                 self.note(tensor, copy)
         return result
+
+    def _run(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Run an operator; where it is given tensors of both devices, all on meta."""
+        given = list(tensors_of((args, kwargs)))
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError:
+            if len({tensor.is_meta for tensor in given}) < 2:
+                raise
+            return func(*_on_meta(args), **_on_meta(kwargs))
 
     def _number(self, func: Any, args: Any, known: bool) -> Any:
         if known:
@@ -155,6 +165,16 @@ def tensors_of(tree: Any) -> Iterable[torch.Tensor]:
     elif isinstance(tree, (list, tuple)):
         for item in tree:
             yield from tensors_of(item)
+
+
+def _on_meta(tree: Any) -> Any:
+    if isinstance(tree, torch.Tensor):
+        return tree if tree.is_meta else torch.empty_like(tree, device="meta")
+    if isinstance(tree, Mapping):
+        return {key: _on_meta(item) for key, item in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_on_meta(item) for item in tree)
+    return tree
 
 
 def _like(real: Any) -> Any:

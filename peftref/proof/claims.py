@@ -145,19 +145,32 @@ def _norm(trial: Trial, site: Site, component: str) -> Finding:
         if trial.moved_out(after):
             return True, "it reads the last layer's output, and a change of its own changes the model's"
         return None, "nothing that the model gives reads it"
+    return _around(trial, site, component, after)
+
+
+def _around(trial: Trial, site: Site, component: str, after: Seen) -> Finding:
+    """Whether a norm stands right before a sublayer or right behind it: held as it is, it lets nothing past."""
+    layer, port = trial.site(site, "layer"), site.ports["h"]
+    if layer is None or port not in trial.base.ports:
+        return None, "it was not seen in a layer of the small instance"
     readers = [trial.site(site, f"{component}.{part}") for part in ("query", "key", "value", "up", "gate")]
-    if any(each is not None and trial.moved(after, each.ports.get("x")) for each in readers):
-        return True, f"a change of its output changes what the {component} sublayer reads"
-    sublayer, layer = trial.site(site, component), trial.site(site, "layer")
-    if sublayer is None or layer is None:
+    read = [each.ports["x"] for each in readers if each is not None and "x" in each.ports]
+    reached = [each for each in read if trial.moved(after, each)]
+    if reached and "x" in layer.ports:
+        shut = trial.run(layer.ports["x"], shift, held=port)
+        if not all(trial.moved(shut, each) for each in reached):
+            return True, f"the {component} sublayer reads its output, and nothing that goes past it"
+    last = trial.site(site, f"{component}.{'down' if component == 'ffn' else 'output'}") or trial.site(site, component)
+    if last is None:
         return None, f"there is no {component} sublayer to compare with"
-    reads = trial.moved(trial.run(sublayer.ports["h"], shift), site.ports["h"])
-    gives = trial.moved(after, layer.ports["h"])
-    if reads and gives:
-        return True, f"a change of the {component} sublayer's output changes it, and its own the layer's"
-    if gives and trial.moved(after, sublayer.ports["h"]):
-        return True, f"a change of its output changes the {component} sublayer's"
-    return False, f"it stands neither before nor behind the {component} sublayer"
+    if not trial.moved(after, layer.ports["h"]):
+        return False, "a change of its output does not change the layer's"
+    if not trial.moved(trial.run(last.ports["h"], shift), port):
+        return False, f"it stands neither before nor behind the {component} sublayer"
+    past = trial.moved(trial.run(last.ports["h"], shift, held=port), layer.ports["h"])
+    if past:
+        return False, f"what the {component} sublayer gives goes past it"
+    return True, f"the layer has the {component} sublayer's output through it alone"
 
 
 def _linear(trial: Trial, site: Site, component: str) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,8 +43,17 @@ class Trial:
         """The site of a slot in the same stack and layer, or in another layer."""
         return self._sites.get((like.stack, like.layer if layer == -1 else layer, slot))
 
-    def run(self, port: Port | None = None, change: Change | None = None, core: str | None = None) -> Seen:
-        """Run with the value at a port changed, or with what the attention of a module at path `core` gives."""
+    def run(
+        self,
+        port: Port | None = None,
+        change: Change | None = None,
+        core: str | None = None,
+        held: Port | None = None,
+    ) -> Seen:
+        """Run with the value at a port changed, or with what the attention of a module at path `core` gives.
+
+        held: a port whose value stays what it is without the change.
+        """
         seen = Seen()
 
         def told(path: str, query: Tensor, key: Tensor, value: Tensor, output: Tensor) -> Tensor:
@@ -57,6 +66,9 @@ class Trial:
         with ExitStack() as stack, torch.no_grad():
             if port is not None and change is not None:
                 stack.enter_context(hooked(self.model, port, change))
+            if held is not None:
+                kept = self.base.ports[held]
+                stack.enter_context(hooked(self.model, held, lambda _: kept.clone()))
             for each in self._ports:
                 stack.enter_context(hooked(self.model, each, noted(each)))
             stack.enter_context(spied(self.model, told))
@@ -75,14 +87,14 @@ class Trial:
         )
 
     def moved_qkv(self, after: Seen, path: str) -> tuple[bool, bool, bool] | None:
-        """Which of query, key and value of the attention of a module differ; None where it was not called."""
+        """Which of query, key and value of the first attention of a module differ; None where it was not called.
+
+        The first, because a module that several layers share reads later what it changed before.
+        """
         before, now = self.base.attended.get(path), after.attended.get(path)
         if not before or not now or len(before) != len(now):
             return None
-        flags = [
-            [differ(*pair) for pair in zip(one, other, strict=True)] for one, other in zip(before, now, strict=True)
-        ]
-        query, key, value = (any(each) for each in zip(*flags, strict=True))
+        query, key, value = (differ(*pair) for pair in zip(before[0], now[0], strict=True))
         return query, key, value
 
 
@@ -104,8 +116,3 @@ def _plain(output: Any) -> Any:
 
 def _copied(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in inputs.items()}
-
-
-def first(sites: Iterable[Site | None], port: str) -> list[Port]:
-    """The ports of a name that some sites have."""
-    return [site.ports[port] for site in sites if site is not None and port in site.ports]

@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -96,10 +96,13 @@ def apart(name: str, *, whole: bool, seconds: int) -> Record:
     child = context.Process(target=_send, args=(there, name, whole, seconds))
     child.start()
     there.close()
-    try:
-        record: Record = here.recv()
-    except EOFError:
-        record = {"why": f"it took more than {seconds} s or {GIGABYTES} GB"}
+    limits = f"it took more than {seconds} s or {GIGABYTES} GB"
+    record: Record = {"why": limits}
+    with suppress(EOFError):
+        record = here.recv()
+        if "slots" in record:
+            record |= {"proof": _counts(()), "unproved": {"all": f"untried: {limits}"}}
+            record |= here.recv()
     child.join()
     return {"type": name, "seconds": time.perf_counter() - started, **record}
 
@@ -107,31 +110,40 @@ def apart(name: str, *, whole: bool, seconds: int) -> Record:
 def _send(pipe: Any, name: str, whole: bool, seconds: int) -> None:
     import resource
 
-    signal.alarm(seconds)
+    signal.alarm(3 * seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30, GIGABYTES << 30))
-    pipe.send(found(name, whole=whole))
+    for part in found(name, whole=whole):
+        pipe.send(part)
 
 
-def found(name: str, *, whole: bool) -> Record:
-    """What is found out about a model type: class, slots, how they were found, proof; else why there is none."""
+def found(name: str, *, whole: bool) -> Iterator[Record]:
+    """What is found out about a model type: class, slots and how they were found, then what is proved; else why there is none."""
     from transformers import CONFIG_MAPPING
 
+    from peftref.host.read_model import resolve_config
+    from peftref.host.shrink import shrunken
     from peftref.problem import PeftrefError
 
     try:
         config = CONFIG_MAPPING[name]()
     except Exception as error:
-        return {"why": f"its default configuration cannot be made: {_line(error)}", "kind": "not-built"}
+        yield {"why": f"its default configuration cannot be made: {_line(error)}", "kind": "not-built"}
+        return
     last: Record = {}
     for kind in classes(config):
         try:
-            return _record(config, kind, whole)
+            started = time.perf_counter()
+            host = resolve_config(config if whole else shrunken(config), kind)
+            yield _facts(host, kind, time.perf_counter() - started)
+            yield _proved(config, kind, host if whole else None)
+            return
         except PeftrefError as error:
             problem = error.problems[0]
             last = last or {"why": problem.text, "kind": problem.code, "class": kind.__name__}
         except Exception as error:
             last = last or {"why": _line(error), "kind": "host-not-run", "class": kind.__name__}
-    return last or {"why": "transformers has no model class for it", "kind": "no-model-class"}
+    yield last or {"why": "transformers has no model class for it", "kind": "no-model-class"}
 
 
 def classes(config: Any) -> tuple[Any, ...]:
@@ -166,26 +178,23 @@ _HEADS = (
 )
 
 
-def _record(config: Any, kind: Any, whole: bool) -> Record:
-    from peftref.host.read_model import resolve_config
+def _proved(config: Any, kind: Any, whole: Any) -> Record:
+    """What is proved on a small instance; whole: the host whose slots it should have, where there is one."""
     from peftref.problem import PeftrefError
     from peftref.proof.instance import instance_of
     from peftref.proof.prove import missing, proofs_of
 
-    started = time.perf_counter()
-    host = resolve_config(config, kind) if whole else None
-    resolving = time.perf_counter() - started
     try:
-        instance = instance_of(config, kind, host)
+        instance = instance_of(config, kind, whole)
+        proofs = (*proofs_of(instance), *(missing(whole, instance.host) if whole else ()))
     except PeftrefError as error:
-        if host is None:
-            raise
-        return {**_facts(host, kind, resolving), "proof": _counts(()), "unproved": {"all": error.problems[0].text}}
-    proofs = (*proofs_of(instance), *(missing(host, instance.host) if host else ()))
+        return {"proof": _counts(()), "unproved": {"all": f"untried: {error.problems[0].text}"}}
+    except Exception as error:
+        return {"proof": _counts(()), "unproved": {"all": f"untried: {_line(error)}"}}
     unproved = {
         f"{each.stack}.{each.slot}": f"{each.verdict}: {each.why}" for each in proofs if each.verdict != "proved"
     }
-    return {**_facts(host or instance.host, kind, resolving), "proof": _counts(proofs), "unproved": unproved}
+    return {"proof": _counts(proofs), "unproved": unproved}
 
 
 def _facts(host: Any, kind: Any, resolving: float) -> Record:

@@ -30,24 +30,27 @@ class Instance:
 def instance_of(config: PreTrainedConfig, kind: type[PreTrainedModel], whole: Host | None = None) -> Instance:
     """The smallest instance that runs and, where a whole host is given, has the slots of that host.
 
-    Where none has all of them, the smallest that runs. Raises PeftrefError `host-not-run` where none does.
+    Where none has all of them, the smallest that runs. Where none runs, raises the PeftrefError of the smallest:
+    `host-not-built`, `host-not-run`, `host-no-slots`.
     """
-    said, best = "", None
+    best: Instance | None = None
+    said: PeftrefError | None = None
     for scale in SCALES:
         try:
             small = shrunken(config, scale)
             if _size(kind, small) > MOST_PARAMETERS:
-                said = said or f"a small {kind.__name__} still has too many parameters"
+                said = said or fail("host-not-run", f"a small {kind.__name__} still has too many parameters")
                 continue
             found = _live(kind, small)
         except PeftrefError as error:
-            said = said or error.problems[0].text
+            said = said or error
             continue
         best = best or found
         if whole is None or _slots(whole) <= _slots(found.host):
             return found
     if best is None:
-        raise fail("host-not-run", f"no small {kind.__name__} runs: {said}")
+        assert said is not None
+        raise said
     return best
 
 

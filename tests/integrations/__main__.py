@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import multiprocessing
 import platform
 import tempfile
@@ -61,10 +62,9 @@ def tried(cell: Cell) -> tuple[Cell, str]:
     return cell, "works"
 
 
-def in_pairs(folder: Path) -> Iterable[tuple[Cell, str]]:
+def in_pairs(cases: list[Cell], folder: Path) -> Iterable[tuple[Cell, str]]:
     """What every cell of the ways with two processes gave."""
-    cases = list(product(pair.WAYS, TECHNIQUES, HOSTS))
-    for case, found in pair.train(cases, folder).items():
+    for case, found in (pair.train(cases, folder) if cases else {}).items():
         text = "works"
         if isinstance(found, Trained):
             try:
@@ -85,10 +85,16 @@ def table(found: dict[Cell, str]) -> str:
     lines = ["# Training", "", _intro(), "", "## Ways", "", "| | way | what holds |", "| --- | --- | --- |"]
     lines += [f"| {i} | {name} | {known[name]} |" for i, name in enumerate(names, 1)]
     head = " | ".join(str(i) for i in range(1, len(names) + 1))
-    lines += ["", "## Techniques and hosts", "", "✓ works, – not meant for this host, a letter: see below.", ""]
+    lines += [
+        "",
+        "## Techniques and hosts",
+        "",
+        "✓ works, – not meant for this host, a letter: see below; empty: not run.",
+        "",
+    ]
     lines += [f"| technique | host | {head} |", "| --- | --- |" + " --- |" * len(names)]
     for technique, family in product(TECHNIQUES, HOSTS):
-        cells = [_mark(found.get((way, technique, family)), reasons) for way in names]
+        cells = [_mark(found.get((way, technique, family)), reasons, family in families(way)) for way in names]
         lines.append(f"| {technique} | {family} | {' | '.join(cells)} |")
     if reasons:
         lines += ["", "## What does not work here", ""]
@@ -96,9 +102,9 @@ def table(found: dict[Cell, str]) -> str:
     return "\n".join([*lines, "", NOTES])
 
 
-def _mark(text: str | None, reasons: list[str]) -> str:
+def _mark(text: str | None, reasons: list[str], meant: bool) -> str:
     if text is None:
-        return "–"
+        return "" if meant else "–"
     return "✓" if text == "works" else f"**{_letter(reasons.index(text))}**"
 
 
@@ -145,24 +151,41 @@ NOTES = """## Notes
 """
 
 
+def read(path: Path | None) -> dict[Cell, str]:
+    """What was tried before, from the file of records."""
+    if path is None or not path.is_file():
+        return {}
+    return {(way, technique, family): text for way, technique, family, text in json.loads(path.read_text("utf-8"))}
+
+
 def main() -> None:
     """Tries everything and writes the page."""
     parser = argparse.ArgumentParser(prog="python -m tests.integrations", description=__doc__)
     parser.add_argument("--out", type=Path, default=TARGET, help="the page to write")
     parser.add_argument("--processes", type=int, default=1, help="how many cells at a time")
+    parser.add_argument("--records", type=Path, help="keeps what each cell gave, and goes on from there")
+    parser.add_argument("--way", action="append", help="only this way of training")
     given = parser.parse_args()
+    found = read(given.records)
+
+    def keep(cell: Cell, text: str) -> None:
+        found[cell] = text
+        if text != "works":
+            print(*cell, text, sep=": ", flush=True)
+        if given.records is not None:
+            given.records.write_text(json.dumps([[*each, why] for each, why in found.items()]), encoding="utf-8")
+
     cells = [(way, *each) for way in ways() for each in product(TECHNIQUES, families(way))]
-    found: dict[Cell, str] = {}
+    left = [cell for cell in cells if cell not in found and (given.way is None or cell[0] in given.way)]
     with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
-        for cell, text in pool.imap(tried, cells):
-            found[cell] = text
-            if text != "works":
-                print(*cell, text, sep=": ", flush=True)
+        for cell, text in pool.imap(tried, left):
+            keep(cell, text)
+    both = [cell for cell in product(pair.WAYS, TECHNIQUES, HOSTS) if given.way is None or cell[0] in given.way]
     with tempfile.TemporaryDirectory() as folder:
-        for cell, text in in_pairs(Path(folder)):
-            found[cell] = text
-            if text != "works":
-                print(*cell, text, sep=": ", flush=True)
+        for cell, text in in_pairs([cell for cell in both if cell not in found], Path(folder)):
+            keep(cell, text)
+    order = [*cells, *product(pair.WAYS, TECHNIQUES, HOSTS)]
+    found = {cell: found[cell] for cell in order if cell in found}
     given.out.write_text(table(found), encoding="utf-8")
     print(f"{sum(text == 'works' for text in found.values())} of {len(found)} work; written to {given.out}")
 

@@ -71,7 +71,8 @@ def config(technique: Technique, host: Host, leaves: Mapping[str, Tensor] | None
     problems = [*unsettable(technique, peer), *misplaced(technique, host, peer)]
     if problems:
         raise PeftrefError(problems)
-    told = fields.written(technique, peer, lists) | host_fields(technique, host, peer)
+    told = fields.written(technique, peer, lists)
+    told |= host_fields(technique, host, peer, told)
     return {"peft_type": peer.type, **fields.nested(told), **modules}
 
 

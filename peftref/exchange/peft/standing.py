@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from peftref.design.peer import Peer
@@ -33,12 +34,14 @@ def in_stack(technique: Technique, host: Host) -> Technique:
     return technique.model_copy(update={"insert": inserts})
 
 
-def host_fields(technique: Technique, host: Host, peer: Peer) -> dict[str, Any]:
-    """The fields of peft's config that follow from the host alone."""
+def host_fields(
+    technique: Technique, host: Host, peer: Peer, fields: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The fields of peft's config that follow from the host and from other fields."""
     if not peer.follow:
         return {}
     sizes = numbers(placements(technique, host)[0].site, {})
-    return {theirs: value_of(str(text), sizes) for theirs, text in peer.follow.items()}
+    return {theirs: value_of(str(text), {**sizes, **fields}) for theirs, text in peer.follow.items()}
 
 
 def unsettable(technique: Technique, peer: Peer) -> Iterator[Problem]:

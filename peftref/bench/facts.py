@@ -50,7 +50,7 @@ def facts(peers: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
 def _facts(technique: Technique, row: Row, file: Path, measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     peer = technique.peers.get(LIBRARY)
     beside_peft = None if peer is None or peer.refused else _parity(technique)
-    near, host = beside_peft or (None, None)
+    near, host = beside_peft or (None, _encoder if peer is not None and not (peer.refused or peer.told) else None)
     lines = [
         line for line in file.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")
     ]

@@ -20,6 +20,7 @@ from peftref.exchange.peft.front import as_there, front_fields
 from peftref.exchange.peft.standing import places
 from peftref.host.resolve import resolve
 from peftref.lang.expr import Call, walk
+from peftref.problem import fail
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -78,6 +79,10 @@ def beside(model: PreTrainedModel, technique: Technique, *, seed: int = 2) -> Pa
 
     host = resolve(model)
     technique = as_there(technique, host, model)
+    peer = exchange.peer_of(technique)
+    if peer.layouts and not peer.live:
+        text = f"peft trains what {technique.name} is saved as, which is another technique"
+        raise fail("peer-differs", text)
     fields = exchange.config(technique, host)
     front = front_fields(fields["peft_type"], model)
     with warnings.catch_warnings():

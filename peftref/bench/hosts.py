@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write(given.json, known)
         print(f"{at}/{len(left)} {name}: {said(record)} ({record['seconds']:.1f} s)", flush=True)
     if given.out:
-        given.out.write_text(table(tuple(known.values()), versions()), encoding="utf-8")
+        given.out.write_text(table(tuple(known.values()), versions(), len(model_types())), encoding="utf-8")
     print("\n".join(figures(tuple(known.values()))))
 
 
@@ -167,10 +167,10 @@ def classes(config: Any) -> tuple[Any, ...]:
 
 
 _HEADS = (
-    "AutoModelForCausalLM",
     "AutoModelForSeq2SeqLM",
     "AutoModelForImageTextToText",
     "AutoModelForMaskedLM",
+    "AutoModelForCausalLM",
     "AutoModelForImageClassification",
     "AutoModelForSpeechSeq2Seq",
     "AutoModelForCTC",

@@ -62,8 +62,8 @@ def figures(records: Sequence[Record]) -> list[str]:
     return rows
 
 
-def table(records: Sequence[Record], versions: Mapping[str, str]) -> str:
-    """The whole page."""
+def table(records: Sequence[Record], versions: Mapping[str, str], total: int) -> str:
+    """The whole page. total: how many model types there are, tried or not."""
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     lines = [
         "# Model types",
@@ -77,6 +77,7 @@ def table(records: Sequence[Record], versions: Mapping[str, str]) -> str:
         "transformers' attention interface; `walk`: the model computes attention itself, which is found in what it computes;",
         "`map`: a map in `catalog/hosts` says where the projections are. A slot has `+`, one that is not there `-`.",
         "",
+        f"- of {total} model types {len(records)} were tried.",
         *(f"- {line}." for line in figures(records)),
         "",
         "## Resolved",

@@ -28,8 +28,8 @@ def inputs_of(model: PreTrainedModel) -> tuple[dict[str, Tensor], ...]:
         mains = (model.main_input_name, *required)
         if name in taken and (name in mains or _has_part(model.config, name)):
             part = _part(model.config, name)
-            made[name] = _patches(part) if grid and maker is _pixels else maker(part)
-    if grid and any(name in made for name in ("pixel_values", "hidden_states")):
+            made[name] = _patches(part) if grid and name in _PATCHED else maker(part)
+    if grid and any(name in made for name in _PATCHED):
         made[grid] = _grid(_part(model.config, "pixel_values"))
     kept = (model.main_input_name, *required)
     only = {name: each for name, each in made.items() if name in kept or name.startswith("decoder") or name in _GRIDS}
@@ -149,6 +149,7 @@ _PARTS = {
     "input_features": ("audio_config", "encoder_config"),
     "input_values": ("audio_config", "speech_config"),
 }
+_PATCHED = ("pixel_values", "hidden_states")
 _GRIDS = ("image_grid_thw", "grid_thw")
 _SIDES = ("image_size", "img_size", "input_size", "crop_size")
 _CHANNELS = ("num_channels", "in_channels", "in_chans", "num_channels_in")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from peftref.host.shadow import Knowing, Lists, tensors_of
+from peftref.host.shadow import Knowing, Numbers, tensors_of
 
 _MODALITIES = {
     "image": ("get_image_features", ("image_token_id", "image_token_index")),
@@ -49,7 +49,7 @@ def _count(model: PreTrainedModel, getter: str, inputs: Mapping[str, Tensor]) ->
         return 0
     device = next(model.parameters()).device
     try:
-        with torch.no_grad(), Knowing() as mode, Lists(mode.shadows):
+        with torch.no_grad(), Knowing() as mode, Numbers(mode.shadows):
             given = {name: mode.at(tensor, device) for name, tensor in inputs.items() if name in taken}
             features: Any = function(**given)
     except Exception:  # whatever the model says: then the text alone is tried

@@ -90,23 +90,34 @@ class Shadows:
         return tree
 
 
-class Lists(TorchFunctionMode):
-    """While it is active, a meta tensor gives its known numbers as a list or an array, zeros where they are not known."""
+class Numbers(TorchFunctionMode):
+    """While it is active, meta tensors made of numbers that are written out are known, and give known numbers as lists.
+
+    Where the numbers are not known, zeros are given.
+    """
 
     def __init__(self, shadows: Shadows) -> None:
         super().__init__()
         self._shadows = shadows
+        self._kept: list[torch.Tensor] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         if func in _LISTED and args[0].is_meta:
             real = self._shadows.real(args[0])
             with torch.utils._python_dispatch._disable_current_modes():
                 known = torch.zeros(args[0].shape, dtype=args[0].dtype, device="cpu") if real is None else real
                 return func(known)
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
+        if func in _WRITTEN and result.is_meta and not any(tensor.is_meta for tensor in tensors_of(args)):
+            with torch.utils._python_dispatch._disable_current_modes():
+                self._shadows.note(result, func(*args, **{**kwargs, "device": "cpu"}))
+            self._kept.append(result)
+        return result
 
 
 _LISTED = (torch.Tensor.tolist, torch.Tensor.numpy)
+_WRITTEN = (torch.tensor, torch.as_tensor)
 
 
 class Knowing(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's mode is not typed

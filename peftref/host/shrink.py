@@ -20,7 +20,7 @@ _LAYERS = re.compile(
     r"|^num_(en|de)coder_(hidden_)?layers$|^num_.*_(transformer|attention|self_attends|cross)_layers$|^num_.*layers$"
 )
 _WIDTH = re.compile(
-    r"size|dim|width|channels|d_model|n_embd|d_ff|d_kv|d_inner|n_inner|hidden|intermediate|rank|features|inner"
+    r"size|dim|width|channels|d_model|n_embd|d_ff|d_kv|d_head|d_inner|n_inner|hidden|intermediate|rank|features|inner"
 )
 _NO_WIDTH = re.compile(
     r"vocab|image|patch|kernel|window|stride|position|max_|num_channels|in_channels|head_count|token|_id$|_ids$|num_hidden"

@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from peftref.host.graph import Attend, Call, Event, Graph, Key, Module, Ref, Value
 from peftref.host.own import with_own_attention
 from peftref.host.probe import probe
-from peftref.host.shadow import Lists, Shadows, looks_back, placed, tensors_of
+from peftref.host.shadow import Numbers, Shadows, looks_back, placed, tensors_of
 
 MOVES = frozenset(
     {"_unsafe_view", "_reshape_alias", "reshape", "clone", "lift_fresh", "_to_copy", "cat", "stack", "repeat"}
@@ -37,7 +37,7 @@ def record(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], device: s
         stack.enter_context(
             attending(model, stack.enter_context(probe(recorder.attended, recorder.masked, recorder.routed)))
         )
-        for context in (recorder.watch(), torch.no_grad(), torch.device(device), recorder, recorder.lists()):
+        for context in (recorder.watch(), torch.no_grad(), torch.device(device), recorder, recorder.numbers()):
             stack.enter_context(context)
         model(**inputs)
     return recorder.graph()
@@ -103,9 +103,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's m
         self._new(moved, source=name, live=True)
         return moved
 
-    def lists(self) -> Lists:
-        """Answer what is known where code asks a tensor for a list, for the duration of the block."""
-        return Lists(self._shadows)
+    def numbers(self) -> Numbers:
+        """Follow numbers that are written out and asked for as lists, for the duration of the block."""
+        return Numbers(self._shadows)
 
     def watch(self) -> _Watch:
         """Follow the module calls for the duration of the block."""

@@ -25,7 +25,7 @@ def begun(entry: nn.Module, given: dict[str, Any]) -> Cache:
 
 def rows_in(cache: Any) -> tuple[int, Tensor | None]:
     """How many rows stand in front of the tokens of a cache, and how many of them are padding for each sample."""
-    found: tuple[int, Tensor | None] = vars(cache).get(ROWS, (0, None)) if isinstance(cache, Cache) else (0, None)
+    found: tuple[int, Tensor | None] = getattr(cache, ROWS, (0, None)) if isinstance(cache, Cache) else (0, None)
     return found
 
 
@@ -38,7 +38,7 @@ def remember(cache: Any, added: int, pads: Tensor | None) -> None:
 def make_room(cache: Any, added: int) -> None:
     """Makes room for rows in a cache of fixed length that is empty, once."""
     for layer in getattr(getattr(cache, "self_attention_cache", cache), "layers", ()):
-        room = added - vars(layer).get(ROWS, 0)
+        room = added - getattr(layer, ROWS, 0)
         if hasattr(layer, "max_cache_len") and room > 0:
             layer.max_cache_len += room
             layer.is_initialized = False
@@ -92,14 +92,6 @@ def fitted(mask: Any, cache: Any) -> Any:
     if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] >= longest:
         return mask
     return nn.functional.pad(mask, (0, longest - mask.shape[1]), value=0)
-
-
-def first_position(entry: nn.Module) -> int:
-    """The position from which a host counts: behind the row that its table of positions keeps for padding, where it has one."""
-    size = getattr(getattr(entry, "config", None), "max_position_embeddings", None)
-    tables = (each for each in entry.modules() if isinstance(each, nn.Embedding))
-    kept = (each.padding_idx for each in tables if each.num_embeddings == size)
-    return next((row + 1 for row in kept if row is not None), 0)
 
 
 def windowed(entry: nn.Module) -> bool:

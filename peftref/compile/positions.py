@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peftref.compile.longer import first_position
 from peftref.compile.override import Override, arguments
+from peftref.compile.table import PAST, enough, first_position
 from peftref.design.placement import Placement, numbers
 from peftref.design.technique import Technique
 from peftref.host.host import Stack
@@ -21,7 +21,7 @@ from peftref.lang.expr import Call
 
 Added = int | Tensor
 """After how many rows the tokens are counted; or for each sample, [batch, 1]."""
-PAST, POSITIONS = "past_key_values_length", "position_ids"
+POSITIONS = "position_ids"
 
 
 def counted_rows(placement: Placement, technique: Technique) -> int:
@@ -43,9 +43,16 @@ class PositionTap:
         self.first = first_position(entry)
         told = [each for each in entry.modules() if each is not entry and PAST in arguments(each)]
         at_entry = not told and POSITIONS in arguments(entry)
-        self.overrides = [_Shift(each, self._told) for each in told] + (
-            [_Shift(entry, self._entered)] if at_entry else []
-        )
+        names = arguments(entry)
+
+        def counting(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            given = {**dict(zip(names, args, strict=False)), **kwargs}
+            if at_entry:
+                self._entered(given)
+            with enough(entry, given, self.added()):
+                return original(**given)
+
+        self.overrides = [_Shift(each, self._told) for each in told] + [Override(entry, counting, first=True)]
 
     def remove(self) -> None:
         """Takes every override off."""
@@ -59,7 +66,7 @@ class PositionTap:
         name = POSITIONS if isinstance(given.get(POSITIONS), Tensor) else PAST
         before = given.get(name, 0)
         if name == PAST and isinstance(vectors, Tensor) and given.get("input_ids") is None:
-            first = self.first + before  # some are told of a past with token ids only
+            first = self.first + before  # with vectors, some forget the past
             name, before = POSITIONS, torch.arange(first, first + vectors.shape[1], device=vectors.device)[None]
         if isinstance(added, int):
             return call(**given | {name: before + added})

@@ -10,6 +10,7 @@ are packed into one line get them each; where tokens see no further than a windo
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,6 @@ from peftref.compile.flow import Flow, told_mask
 from peftref.compile.longer import (
     after_rows,
     begun,
-    first_position,
     fitted,
     make_room,
     remember,
@@ -33,6 +33,7 @@ from peftref.compile.own import Own
 from peftref.compile.packing import Packing, behind_padding, caching, packed
 from peftref.compile.padding import batch_shape, counts_by_itself, hidden, lengthened, padding, told
 from peftref.compile.run import Run
+from peftref.compile.table import enough, first_position
 from peftref.host.host import Stack
 from peftref.host.site import Site
 from peftref.problem import fail
@@ -108,7 +109,7 @@ class StackTap:
         if "attention_mask" in given:
             given["attention_mask"] = fitted(given["attention_mask"], cache)
         try:
-            with checkpointing(self.entry, self.flow):
+            with checkpointing(self.entry, self.flow), enough(self.entry, given, 0) if rows or runs else nullcontext():
                 result = original(**given)
         finally:
             self.flow.cache = self.flow.mask = self.flow.packed = self.flow.carried = self.flow.shape = None

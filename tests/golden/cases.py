@@ -243,6 +243,12 @@ def rows_in_flash(folder: Path) -> object:
     return model(input_ids=torch.full((1, 5), 7), position_ids=places, use_cache=False)
 
 
+def positions_used_up(folder: Path) -> object:
+    model = build("gpt2", n_positions=8)
+    attach(model, load("prompt", tokens=2))
+    return model(input_ids=torch.full((1, 7), 7))
+
+
 def stacked_on_no_linear_map(folder: Path) -> object:
     model = build("llama")
     attach(model, load("lily", r=2, experts=2), "one")
@@ -483,6 +489,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "flash-rows": rows_in_flash,
     "mask-fixed": fixed_mask,
     "packed": packed_mean,
+    "table-full": positions_used_up,
     "merge-order": merged_before_another,
     "few-bits": in_few_bits,
     "tied-weight": lambda folder: attach(

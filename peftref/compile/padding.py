@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peftref.compile.longer import first_position
 from peftref.compile.override import arguments
 from peftref.compile.run import Run, by_part
 from peftref.compile.samples import Part
+from peftref.compile.table import PAST, first_position
 from peftref.problem import fail
 
 Lengths = dict[str | None, int]
@@ -113,4 +113,4 @@ def batch_shape(given: Mapping[str, Any]) -> tuple[int, int | None]:
 
 
 def _is_told_the_past(module: nn.Module) -> bool:
-    return "past_key_values_length" in arguments(module)
+    return PAST in arguments(module)

@@ -43,16 +43,8 @@ class PositionTap:
         self.first = first_position(entry)
         told = [each for each in entry.modules() if each is not entry and PAST in arguments(each)]
         at_entry = not told and POSITIONS in arguments(entry)
-        names = arguments(entry)
-
-        def counting(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            given = {**dict(zip(names, args, strict=False)), **kwargs}
-            if at_entry:
-                self._entered(given)
-            with enough(entry, given, self.added()):
-                return original(**given)
-
-        self.overrides = [_Shift(each, self._told) for each in told] + [Override(entry, counting, first=True)]
+        self.entry, self.moves = entry, at_entry
+        self.overrides = [*(_Shift(each, self._told) for each in told), _Shift(entry, self._entered)]
 
     def remove(self) -> None:
         """Takes every override off."""
@@ -76,13 +68,18 @@ class PositionTap:
         )
 
     def _entered(self, call: Callable[..., Any], given: dict[str, Any]) -> Any:
-        positions = given.get(POSITIONS)
         ids, vectors, cache = (given.get(name) for name in ("input_ids", "inputs_embeds", "past_key_values"))
         tokens: Any = ids if vectors is None else vectors
-        if not isinstance(positions, Tensor):
-            past = 0 if cache is None else cache.get_seq_length()
-            positions = (torch.arange(tokens.shape[1], device=tokens.device) + past)[None]
-        return call(**given | {POSITIONS: positions + self.added(tokens.shape[0])})
+        if tokens is None:
+            return call(**given)
+        added, positions = self.added(tokens.shape[0]), given.get(POSITIONS)
+        if self.moves:
+            if not isinstance(positions, Tensor):
+                past = 0 if cache is None else cache.get_seq_length()
+                positions = (torch.arange(tokens.shape[1], device=tokens.device) + past)[None]
+            given[POSITIONS] = positions + added
+        with enough(self.entry, given, int(torch.as_tensor(added).max())):
+            return call(**given)
 
 
 class _Shift(Override):

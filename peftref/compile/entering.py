@@ -42,8 +42,8 @@ class Entering(ABC):
         """The same with numbers left out."""
 
     @abstractmethod
-    def taken(self, index: Callable[[int], Tensor]) -> Self:
-        """Some samples of the batch. index: gives which ones, of so many."""
+    def taken(self, index: Callable[[int, torch.device], Tensor]) -> Self:
+        """Some samples of the batch. index: gives which ones of so many, on a device."""
 
     @abstractmethod
     def scaled(self, number: Tensor | float) -> Self:
@@ -152,9 +152,9 @@ class Units(Entering):
         factor = F.dropout(ones if self.factor is None else ones * self.factor, rate)
         return Units(self.ids, self.size, self.dtype, factor)
 
-    def taken(self, index: Callable[[int], Tensor]) -> Units:
+    def taken(self, index: Callable[[int, torch.device], Tensor]) -> Units:
         """Some samples of the batch."""
-        at = index(self.ids.shape[0]).to(self.device)
+        at = index(self.ids.shape[0], self.device)
         factor = self.factor if self.factor is None or self.factor.dim() == 0 else self.factor[at]
         return Units(self.ids[at], self.size, self.dtype, factor)
 
@@ -204,9 +204,9 @@ class Windows(Entering):
         """Numbers of the input left out, in all windows that see them."""
         return Windows(self.module, F.dropout(self.whole, rate, training))
 
-    def taken(self, index: Callable[[int], Tensor]) -> Windows:
+    def taken(self, index: Callable[[int, torch.device], Tensor]) -> Windows:
         """Some samples of the batch."""
-        return Windows(self.module, self.whole[index(self.whole.shape[0]).to(self.device)])
+        return Windows(self.module, self.whole[index(self.whole.shape[0], self.device)])
 
     def scaled(self, number: Tensor | float) -> Windows:
         """The same times one number."""

@@ -44,8 +44,8 @@ class Samples:
         """Where the entries of a technique's samples are among `count`, of which each sample has `times` in a row."""
         key = (name, count, device)
         if key not in self.indices:
-            of = torch.tensor([each == name for each in self.names]).repeat_interleave(times)
-            self.indices[key] = of.nonzero().flatten().to(device)
+            starts = [i * times for i, each in enumerate(self.names) if each == name]
+            self.indices[key] = torch.tensor([first + i for first in starts for i in range(times)], device=device)
         return self.indices[key]
 
     def spread(self, values: dict[str | None, int], count: int) -> Tensor:
@@ -61,13 +61,12 @@ class Part:
     name: str | None
     flow: Flow
 
-    def index(self, count: int, tokens: bool = False) -> Tensor:
+    def index(self, count: int, device: torch.device, tokens: bool = False) -> Tensor:
         """The entries of these samples on the first axis. tokens: whether that axis holds all tokens, sample after sample.
 
         Raises PeftrefError `samples-layout` where the axis does not hold the samples of the batch.
         """
         batch, length = self.flow.shape or (count, None)
-        device = torch.device("cpu")
         if count == batch or self.flow.shape is None:
             return self.samples.index(self.name, count, self.samples.times(count), device)
         if tokens and length is not None and count == batch * length:
@@ -88,7 +87,7 @@ class Part:
         return whole.index_copy(0, self._index(whole), part)
 
     def _index(self, value: Tensor) -> Tensor:
-        return self.index(value.shape[0], tokens=value.dim() == 2).to(value.device)
+        return self.index(value.shape[0], value.device, tokens=value.dim() == 2)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

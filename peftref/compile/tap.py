@@ -65,8 +65,8 @@ class Tap:
         self.override.remove()
 
     def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        active = [(site, self.active(site)) for site in self.sites]
-        working = self._lonely([each for each in active if each[1]])
+        acting = [(site, self.active(site)) for site in self.sites]
+        working = self._lonely([each for each in acting if each[1]])
         if not working:
             return original(*args, **kwargs)
         own = Own(self.module)

@@ -109,6 +109,27 @@ def test_every_technique_is_chosen_per_sample(name: str) -> None:
     check(model, handles, ["a", None, "b", "a"], inputs(model, rows=4))
 
 
+@pytest.mark.parametrize(
+    ("family", "head", "slot"),
+    [
+        ("llama", None, "embedding.tokens"),
+        ("vit", None, "embedding.patches"),
+        ("llama", "CausalLM", "head"),
+        ("gpt2", None, "attention.key"),
+    ],
+)
+def test_tables_patches_heads_and_slices_are_chosen_per_sample(family: str, head: str | None, slot: str) -> None:
+    model = build(family, head, tie_word_embeddings=False).double()
+    handles = {}
+    for i, (name, technique) in enumerate((("a", "lora"), ("b", "dora"))):
+        handles[name] = attach(model, load(technique, r=2).moved(slot), name, dtype=torch.double)
+        generator = torch.Generator().manual_seed(i)
+        with torch.no_grad():
+            for parameter in handles[name].parameters():
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+    check(model, handles, ["b", None, "a", "b"], inputs(model, rows=4))
+
+
 LENGTHENING = {
     "a": ("prompt", {"tokens": 3}),
     "b": ("prompt", {"tokens": 5}),

@@ -35,6 +35,7 @@ def test_the_trainer_takes_the_components_that_a_loop_takes(tmp_path: Path) -> N
                 lambda module, args, kwargs, seen=seen: seen.append(dict(kwargs)), with_kwargs=True
             )
             tf.Trainer(model, arguments, train_dataset=ROWS, callbacks=[peftref.ProcedureCallback(calls)]).train()
+            assert attached.notes == {"steps": 12, "lr": 0.1, "batch_size": 4, "seed": 0}
         else:
             model.train()
             for step, batch in enumerate(seen, 1):

@@ -170,9 +170,9 @@ _HEADS = (
     "AutoModelForSeq2SeqLM",
     "AutoModelForImageTextToText",
     "AutoModelForMaskedLM",
-    "AutoModelForCausalLM",
     "AutoModelForImageClassification",
     "AutoModelForSpeechSeq2Seq",
+    "AutoModelForCausalLM",
     "AutoModelForCTC",
     "AutoModelForAudioClassification",
 )

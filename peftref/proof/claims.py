@@ -154,6 +154,7 @@ def _around(trial: Trial, site: Site, component: str, after: Seen) -> Finding:
     if layer is None or port not in trial.base.ports:
         return None, "it was not seen in a layer of the small instance"
     readers = [trial.site(site, f"{component}.{part}") for part in ("query", "key", "value", "up", "gate")]
+    readers.append(trial.site(site, component))
     read = [each.ports["x"] for each in readers if each is not None and "x" in each.ports]
     reached = [each for each in read if trial.moved(after, each)]
     if reached and "x" in layer.ports:

@@ -16,11 +16,15 @@ OWN = "attention is computed by the module itself, and not through transformers'
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A projection, or the rows of one that serve a role; without a projection, the reason why there is none."""
+    """A projection, or the rows of one that serve a role; without a projection, the reason why there is none.
+
+    product: the event of a matrix that is there but is no linear module.
+    """
 
     projection: Projection | None
     rows: Rows | None = None
     reason: str = ""
+    product: int | None = None
 
     @property
     def d_out(self) -> int:
@@ -44,7 +48,9 @@ class Attention:
     @property
     def ends(self) -> tuple[int, ...]:
         """The events that end the sublayer: the product of its output projection."""
-        return (self.output.projection.event,) if self.output.projection else (self.attend.event,)
+        if self.output.projection:
+            return (self.output.projection.event,)
+        return (self.attend.event if self.output.product is None else self.output.product,)
 
 
 def find_attentions(flow: Flow) -> tuple[Attention, ...]:
@@ -111,6 +117,7 @@ def _output(flow: Flow, attend: Attend) -> Part:
         if event.index in flow.stops:
             if event.index in flow.projections:
                 return Part(flow.projections[event.index])
-            return Part(None, reason="what reads the attention's output is not a linear module")
+            product = event.index if event.index in flow.weighted else None
+            return Part(None, reason="what reads the attention's output is not a linear module", product=product)
         down.update(event.outputs)
     return Part(None, reason="no matrix reads the attention's output")

@@ -88,7 +88,7 @@ def with_rows(given: dict[str, Any], packing: Packing, first: int, *, causal: bo
 def fitted(mask: Any, cache: Any) -> Any:
     """A mask [batch, tokens so far] as long as a cache of fixed length: what is not there yet does not count."""
     layers = getattr(getattr(cache, "self_attention_cache", cache), "layers", ())
-    longest = max((layer.max_cache_len for layer in layers if hasattr(layer, "max_cache_len")), default=0)
+    longest = max([0, *(layer.max_cache_len for layer in layers if hasattr(layer, "max_cache_len"))])
     if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] >= longest:
         return mask
     return nn.functional.pad(mask, (0, longest - mask.shape[1]), value=0)

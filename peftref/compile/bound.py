@@ -19,20 +19,16 @@ class Bound:
     """What one site's module holds of the tree.
 
     places: for each leaf, the module of the tree where it stands, and its name there. together: all of one technique, which share
-    products, and so follow the tree at the same time.
+    products, and so follow the tree at the same time. first: the first leaf that is no table of whole numbers.
     """
 
     def __init__(self, forward: nn.Module, places: tuple[tuple[nn.Module, str], ...], together: list[Bound]) -> None:
         self.forward = forward
         self.places = places
         self.held: list[Any] = [owner._parameters[name] for owner, name in places]
+        self.first = _first(self.held)
         self.together = together
         together.append(self)
-
-    @property
-    def first(self) -> Tensor | None:
-        """The first leaf that is no table of whole numbers."""
-        return next((leaf for leaf in self.held if leaf.is_floating_point()), None)
 
     def renew(self) -> None:
         """Takes what stands in the tree now."""
@@ -45,7 +41,7 @@ class Bound:
     def _follow(self) -> None:
         now = [owner._parameters[name] for owner, name in self.places]
         new: dict[int, Any] = {id(old): leaf for old, leaf in zip(self.held, now, strict=True)}
-        self.held = now
+        self.held, self.first = now, _first(now)
         _put(self.forward._parameters, new)
         for value in vars(self.forward).values():
             if isinstance(value, SimpleNamespace):
@@ -55,6 +51,10 @@ class Bound:
                 value.forget()
             elif isinstance(value, Part):
                 value.projection.leaves = [new.get(id(leaf), leaf) for leaf in value.projection.leaves]
+
+
+def _first(leaves: list[Any]) -> Tensor | None:
+    return next((leaf for leaf in leaves if leaf.is_floating_point()), None)
 
 
 def _put(names: dict[str, Any], new: dict[int, Tensor]) -> None:

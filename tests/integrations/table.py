@@ -177,9 +177,10 @@ def main() -> None:
 
     cells = [(way, *each) for way in ways() for each in product(TECHNIQUES, families(way))]
     left = [cell for cell in cells if cell not in found and (given.way is None or cell[0] in given.way)]
-    with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
-        for cell, text in pool.imap(tried, left):
-            keep(cell, text)
+    if left:
+        with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
+            for cell, text in pool.imap(tried, left):
+                keep(cell, text)
     both = [cell for cell in product(pair.WAYS, TECHNIQUES, HOSTS) if given.way is None or cell[0] in given.way]
     with tempfile.TemporaryDirectory() as folder:
         for cell, text in in_pairs([cell for cell in both if cell not in found], Path(folder)):

@@ -56,3 +56,11 @@ WAYS: dict[str, Way] = {name: way(name) for name in LIBRARIES}
 )
 def test_it_trains(name: str, technique: str, family: str, tmp_path: Path) -> None:
     WAYS[name](technique, family, tmp_path)
+
+
+def test_the_trainer_says_that_it_takes_no_host_in_few_bits(tmp_path: Path) -> None:
+    """transformers knows peft's wrapper only, and refuses any other host in few bits before it trains."""
+    model = few("torchao int8", "llama", tmp_path / "host")
+    stand(model, "lora")
+    with pytest.raises(ValueError, match="purely quantized"):
+        tf.Trainer(model, tf.TrainingArguments(str(tmp_path), use_cpu=True, report_to=[]))

@@ -92,3 +92,13 @@ WAYS: dict[str, Way] = {
 )
 def test_files(way: str, technique: str, family: str, tmp_path: Path) -> None:
     WAYS[way](technique, family, tmp_path)
+
+
+def test_new_parameters_in_the_tree_are_followed() -> None:
+    """`load_state_dict(assign=True)` puts other parameters there: these train, also where sites share a product."""
+    model = host("gpt2")
+    attached = stand(model, "lora")
+    old = list(attached.parameters())
+    model.load_state_dict({name: value.clone() for name, value in model.state_dict().items()}, assign=True)
+    assert not {id(each) for each in old} & {id(each) for each in attached.parameters()}
+    reference("lora", "gpt2").near(bare(model, attached, batches("gpt2")), rtol=1e-6, atol=1e-7)

@@ -80,7 +80,7 @@ def table(found: dict[Cell, str]) -> str:
     """The page: how each way is tried, a row for each technique and host, and what does not work."""
     known = {way: what for way, (_, what) in ways().items()}
     known |= {way: (check.__doc__ or "").strip() for way, check in pair.WAYS.items()}
-    names = list(dict.fromkeys(way for way, _, _ in found))
+    names = list(known)
     reasons = list(dict.fromkeys(text for text in found.values() if text != "works"))
     lines = ["# Training", "", _intro(), "", "## Ways", "", "| | way | what holds |", "| --- | --- | --- |"]
     lines += [f"| {i} | {name} | {known[name]} |" for i, name in enumerate(names, 1)]

@@ -27,7 +27,7 @@ Plain = dict[str, Any]
 def size_data(size: Size) -> list[Any]:
     """A size as data: its terms, each a numerator, a denominator, and factors with their powers.
 
-    >>> from peftref.lang.size import parse_size
+    >>> from peftref.lang.read_size import parse_size
     >>> size_data(parse_size("2 * r + d_in // 4"))
     [[1, 1, [[['floordiv', [[1, 1, [['d_in', 1]]]], [[4, 1, []]]], 1]]], [2, 1, [['r', 1]]]]
     """

@@ -37,7 +37,7 @@ def contract(expr: Expr, meter: Meter) -> Expr:
     >>> from peftref.lang.parse import parse_expression
     >>> from peftref.lang.scope import Leaf, scope_at
     >>> from peftref.lang.show import show
-    >>> from peftref.lang.size import parse_size
+    >>> from peftref.lang.read_size import parse_size
     >>> from peftref.rewrite.cost import Load
     >>> leaf = lambda name, *dims: Leaf(name, tuple(parse_size(dim) for dim in dims))
     >>> scope = scope_at("attention.query", {"A": leaf("A", "r", "d_in"), "B": leaf("B", "d_out", "r")}, {"r": 8})

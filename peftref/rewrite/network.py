@@ -50,7 +50,7 @@ def network(expr: Expr, scope: Scope) -> Network:
 
     >>> from peftref.lang.parse import parse_expression
     >>> from peftref.lang.scope import Leaf, scope_at
-    >>> from peftref.lang.size import parse_size
+    >>> from peftref.lang.read_size import parse_size
     >>> leaf = lambda name, *dims: Leaf(name, tuple(parse_size(dim) for dim in dims))
     >>> scope = scope_at("attention.query", {"A": leaf("A", "r", "d_in"), "B": leaf("B", "d_out", "r")}, {"r": 8})
     >>> [operand.axes for operand in network(parse_expression("2 * B @ A @ x"), scope).operands]

@@ -30,12 +30,12 @@ def quantised(way: str, **config: Any) -> tf.PreTrainedModel:
         warnings.simplefilter("ignore")
         tf.LlamaForCausalLM(made).save_pretrained(folder)
         model: tf.PreTrainedModel = tf.AutoModelForCausalLM.from_pretrained(
-            folder, quantization_config=config(library, bits), dtype=torch.float32, device_map="cpu"
+            folder, quantization_config=few_bits(library, bits), dtype=torch.float32, device_map="cpu"
         )
     return model.eval()
 
 
-def config(library: str, bits: str) -> Any:
+def few_bits(library: str, bits: str) -> Any:
     """How a library is asked for few bits."""
     if library == "bitsandbytes":
         if bits == "int8":

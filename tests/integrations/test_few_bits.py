@@ -11,7 +11,7 @@ import torch
 import transformers as tf
 
 from tests.compile.quantised import WAYS as LIBRARIES
-from tests.compile.quantised import config
+from tests.compile.quantised import few_bits
 from tests.integrations.common import Way, bare, batches, host, pairs, stand, values
 
 torch.set_num_threads(1)
@@ -26,7 +26,7 @@ def few(way: str, family: str, folder: Path) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return getattr(tf, type(model).__name__).from_pretrained(
-            folder, quantization_config=config(library, bits), dtype=torch.float32, device_map="cpu"
+            folder, quantization_config=few_bits(library, bits), dtype=torch.float32, device_map="cpu"
         )
 
 

@@ -41,10 +41,14 @@ def known() -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long each technique is timed: rounds of one step each, at most so many seconds, and whether under `torch.compile`."""
+    """How long each technique is timed: rounds of one step each, at most so many seconds, and whether under `torch.compile`.
+
+    warm_up: steps of each that are not counted, after the one in which the bytes saved are counted.
+    """
 
     rounds: int = 15
     seconds: float = 120.0
+    warm_up: int = 2
     compiled: bool = False
 
 
@@ -67,17 +71,17 @@ def _one(stage: Stage, technique: Technique, effort: Effort) -> dict[str, Any]:
     problem = None
     try:
         models["peft"] = _theirs(technique, stage)
-        models["peft"](**stage.batch, **extra["peft"]).loss.backward()
-        models["peft"].zero_grad(set_to_none=True)
         _same(technique, own, models["peft"])
+        saved = {"peft": saved_bytes(models["peft"], {**stage.batch, **extra["peft"]})}
     except Exception as error:  # a peer that cannot run the host is a result too
         models.pop("peft", None)
+        saved = {}
         problem = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-    saved = {name: saved_bytes(model, {**stage.batch, **extra[name]}) for name, model in models.items()}
+    saved["peftref"] = saved_bytes(own, {**stage.batch, **extra["peftref"]})
     called = {name: torch.compile(model) if effort.compiled else model for name, model in models.items()}
     racing = [contender(name, model, _trained(models[name]), extra[name]) for name, model in called.items()]
     times = step_times(
-        [*racing, stage.frozen()], [stage.batch], warm_up=2, rounds=effort.rounds, seconds=effort.seconds
+        [*racing, stage.frozen()], [stage.batch], warm_up=effort.warm_up, rounds=effort.rounds, seconds=effort.seconds
     )
     return {
         "technique": technique.name,
@@ -171,6 +175,7 @@ def main() -> None:
     parser.add_argument("--technique", action="append", help="default: all that peft has")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=120.0, help="at most, for one technique")
+    parser.add_argument("--warm-up", type=int, default=2, help="steps that are not counted")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--device")
@@ -182,7 +187,7 @@ def main() -> None:
     place = environment(device)
     records = json.loads(Path(given.json).read_text())["records"] if given.json and Path(given.json).exists() else []
     done = {(record["host"], record["technique"]) for record in records}
-    effort = Effort(given.rounds, given.seconds, given.compile)
+    effort = Effort(given.rounds, given.seconds, given.warm_up, given.compile)
     for name in given.host or ["bert-base", "llama-4x512"]:
         chosen = [load(one) for one in given.technique or known() if (name, one) not in done]
         if not chosen:

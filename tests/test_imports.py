@@ -16,6 +16,7 @@ ORDER = (
     "design",
     "rewrite",
     "analyse",
+    "proof",
     "state",
     "procedures",
     "compile",

@@ -12,27 +12,23 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from peftref.compile.key_mask import Mask, hidden, wider
 from peftref.compile.override import Override
 from peftref.compile.own import Own
-from peftref.compile.packing import flash, packed
-from peftref.compile.padding import joined, padding, unpadded
+from peftref.compile.padding import joined, padding
 from peftref.compile.run import Run, by_part
 from peftref.compile.samples import Part
 from peftref.host.site import Site
-from peftref.problem import fail
 
 Parts = list[tuple[Part | None, list[Run], dict[str, Any]]]
 """The runs of each part of the batch, with what they know."""
 PREFIX = "peftref_"
 ATTRIBUTE = "peftref_core"
-Mask = Tensor | BlockMask | None
 
 
 class CoreTap:
@@ -82,8 +78,9 @@ class CoreTap:
         now = _together(now, parts)
         added = now["k"].shape[1] - before
         if added:
-            mask = _mask(mask, q, before, added, self.module, more)
-            mask = _hidden(mask, q, now["k"].shape[1], added, parts, self.module)
+            mask = wider(mask, q, before, added, self.module, more)
+            if (pads := _pads(parts, before, q.shape[0])) is not None:
+                mask = hidden(mask, pads, q, before + added, added, self.module)
             if isinstance(more.get("position_bias"), Tensor):
                 more = {**more, "position_bias": nn.functional.pad(more["position_bias"], (added, 0))}
         out, weights = call(self.module, *(now[name].transpose(1, 2) for name in "qkv"), mask, **more)
@@ -105,76 +102,11 @@ def _together(now: dict[str, Any], parts: Parts) -> dict[str, Any]:
     return now | {name: joined(now[name], [(part, known[name]) for part, known in apart]) for name in "qkv"}
 
 
-def _hidden(mask: Mask, q: Tensor, keys: int, added: int, parts: Parts, module: nn.Module) -> Mask:
-    """The mask with the padding in front of some samples' keys hidden."""
+def _pads(parts: Parts, keys: int, count: int) -> Tensor | None:
+    """How many keys of padding stand in front of each of so many samples; None where there are none. keys: the host's own."""
     runs = [run for _, mine, _ in parts for run in mine]
-    lengths = {part.name if part else None: known["k"].shape[1] - keys + added for part, _, known in parts}
-    pads = padding(runs, lengths, q.shape[0])
-    if pads is None:
-        return mask
-    if flash(module):
-        text = "some samples of the batch get more keys than others, and flash attention is given no mask for these"
-        raise fail("samples-length", text, hint='load the host with attn_implementation="sdpa"')
-    seen = nn.functional.pad(unpadded(pads, added, q.shape[0], q.device), (0, keys - added), value=True)
-    if isinstance(mask, BlockMask) or "flex" in module.config._attn_implementation:  # type: ignore[union-attr,operator]  # every attention module has its config
-        return _seen_blocks(seen, mask.mask_mod if isinstance(mask, BlockMask) else None, q)
-    if mask is None:
-        return seen[:, None, None].expand(-1, 1, q.shape[2], -1)
-    shut = seen[:, None, None]
-    return mask & shut if mask.dtype == torch.bool else mask.masked_fill(~shut, torch.finfo(mask.dtype).min)
-
-
-def _seen_blocks(seen: Tensor, rule: Callable[..., Any] | None, q: Tensor) -> BlockMask:
-    """The block mask of flex attention that a rule makes, of the keys [batch, keys] that are seen."""
-
-    def both(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        wanted: Tensor = seen[b, key] if rule is None else seen[b, key] & rule(b, h, query, key)
-        return wanted
-
-    return create_block_mask(both, seen.shape[0], None, q.shape[2], seen.shape[1], device=q.device)
-
-
-def _mask(mask: Mask, q: Tensor, keys: int, added: int, module: nn.Module, more: dict[str, Any]) -> Mask:
-    """The mask with columns for new keys, which every query sees."""
-    if flash(module):
-        _refuse(q, keys, module, more)
-    if isinstance(mask, BlockMask):
-        return _blocks(mask.mask_mod, mask.shape[0], q, keys, added)
-    if mask is not None:
-        return nn.functional.pad(mask, (added, 0), value=0.0 if mask.is_floating_point() else True)
-    causal = more.get("is_causal")
-    causal = getattr(module, "is_causal", False) if causal is None else causal
-    if not causal or q.shape[2] == 1 or flash(module):
-        return None
-    if "flex" in module.config._attn_implementation:  # type: ignore[union-attr,operator]  # every attention module has its config
-        return _blocks(lambda _b, _h, query, key: key <= query, 1, q, keys, added)
-    seen = torch.ones(q.shape[2], keys, dtype=torch.bool, device=q.device).tril()
-    return nn.functional.pad(seen, (added, 0), value=True)[None, None]
-
-
-def _blocks(seen: Callable[..., Any], batch: int, q: Tensor, keys: int, added: int) -> BlockMask:
-    """The block mask of flex attention that a rule makes, with columns for new keys."""
-
-    def wider(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        wanted: Tensor = (key < added) | seen(b, h, query, (key - added).clamp(min=0))
-        return wanted
-
-    return create_block_mask(wider, batch, None, q.shape[2], keys + added, device=q.device)
-
-
-def _refuse(q: Tensor, keys: int, module: nn.Module, more: dict[str, Any]) -> None:
-    """Raises PeftrefError `flash-rows` where flash attention would hide new keys from some queries."""
-    window = more.get("sliding_window")
-    told = {**more, "inputs_embeds": q[:, 0], "past_key_values": None, "use_cache": False}
-    why = ""
-    if window is not None and keys > window:
-        why = f"lets tokens see no further than {window} back"
-    elif q.shape[2] == keys and packed(module, told) is not None:
-        why = "takes packed sequences apart"
-    if why:
-        text = f"rows in front of the keys are for every token, and flash attention {why}"
-        hint = 'load the host with attn_implementation="sdpa"'
-        raise fail("flash-rows", text, hint=hint)
+    lengths = {part.name if part else None: known["k"].shape[1] - keys for part, _, known in parts}
+    return padding(runs, lengths, count)
 
 
 def _register(name: str) -> None:

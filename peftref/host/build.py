@@ -84,6 +84,18 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
     return copied.eval()
 
 
+@torch.no_grad()
+def shake(model: PreTrainedModel) -> None:
+    """Gives every parameter numbers that matter: a matrix keeps lengths, a vector departs a little from where it begins."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            noise = torch.randn_like(parameter)
+            if parameter.dim() > 1:
+                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+            else:
+                parameter.add_(0.1 * noise)
+
+
 def inputs_that_run(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """The first inputs with which a live model runs. Raises PeftrefError `host-not-run` with what failed."""
     said = "it takes no input that is known here"

@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from peftref.host.assemble import read_graph
 from peftref.host.build import build, class_of, count_parameters, observe, twin
+from peftref.host.causal import with_causality
 from peftref.host.family import family_of
 from peftref.host.flow import Flow
 from peftref.host.host import Host
@@ -61,7 +62,7 @@ def _keep(key: tuple[object, ...], host: Host) -> None:
 
 
 def _read(model: PreTrainedModel, name: str) -> Host:
-    flow = Flow(observe(model))
+    flow = Flow(with_causality(observe(model), model))
     probed = any(not attend.own for attend in flow.graph.attends)
     family = None if probed else family_of(model.config.model_type)
     anatomy = read_graph(flow, mapped_attentions(flow, family, model.config.to_dict()) if family else None)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from peftref.host.build import build, inputs_that_run, quiet
+from peftref.host.build import build, inputs_that_run, quiet, shake
 from peftref.host.host import Host
 from peftref.host.read_model import resolve_model
 from peftref.host.shrink import SCALES, shrunken
@@ -66,19 +66,6 @@ def _live(kind: type[PreTrainedModel], config: PreTrainedConfig) -> Instance:
     torch.manual_seed(0)
     model = build(kind, config, device="cpu")
     host = resolve_model(model)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            _shake(parameter)
+    shake(model)
     with quiet():
         return Instance(model, host, inputs_that_run(model))
-
-
-def _shake(parameter: Tensor) -> None:
-    """Give a parameter numbers that matter: a matrix keeps lengths, a vector departs a little from where it begins."""
-    if not parameter.is_floating_point():
-        return
-    noise = torch.randn_like(parameter)
-    if parameter.dim() > 1:
-        parameter.copy_(noise / parameter[0].numel() ** 0.5)
-    else:
-        parameter.add_(0.1 * noise)

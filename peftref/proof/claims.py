@@ -167,11 +167,22 @@ def _around(trial: Trial, site: Site, component: str, after: Seen) -> Finding:
     if not trial.moved(after, layer.ports["h"]):
         return False, "a change of its output does not change the layer's"
     if not trial.moved(trial.run(last.ports["h"], shift), port):
+        if _ends(trial, site, component, after):
+            return True, f"the {component} sublayer gives its output, and nothing that goes past it"
         return False, f"it stands neither before nor behind the {component} sublayer"
     past = trial.moved(trial.run(last.ports["h"], shift, held=port), layer.ports["h"])
     if past:
         return False, f"what the {component} sublayer gives goes past it"
     return True, f"the layer has the {component} sublayer's output through it alone"
+
+
+def _ends(trial: Trial, site: Site, component: str, after: Seen) -> bool:
+    """Whether a norm is the last step within a sublayer's module."""
+    sublayer = trial.site(site, component)
+    if sublayer is None or "x" not in sublayer.ports or not trial.moved(after, sublayer.ports["h"]):
+        return False
+    shut = trial.run(sublayer.ports["x"], shift, held=site.ports["h"])
+    return not trial.moved(shut, sublayer.ports["h"])
 
 
 def _linear(trial: Trial, site: Site, component: str) -> Finding:

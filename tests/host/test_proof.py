@@ -18,6 +18,7 @@ from tests.host.families import build, inputs
 
 BY_INTERFACE = (
     "albert",
+    "axk1",
     "bart",
     "bert",
     "beit",

@@ -88,7 +88,7 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
 def shake(model: PreTrainedModel) -> None:
     """Gives every parameter numbers that matter: a matrix keeps lengths, a vector departs a little from where it begins."""
     for parameter in model.parameters():
-        if parameter.is_floating_point():
+        if parameter.is_floating_point() and parameter.numel():
             noise = torch.randn_like(parameter)
             if parameter.dim() > 1:
                 parameter.copy_(noise / parameter[0].numel() ** 0.5)

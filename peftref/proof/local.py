@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from peftref.host.site import Site
+from peftref.host.site import Port, Site
 from peftref.proof.trial import Change, Trial
 
 TOKEN = 1
@@ -26,10 +26,12 @@ def across_tokens(trial: Trial, site: Site, component: str, role: str) -> Findin
     before, own = trial.base.ports.get(port), trial.base.ports.get(site.ports["h"])
     if before is None or own is None:
         return None, "its attention was not seen in the small instance"
-    axis = max((0, 1), key=lambda each: own.shape[each])
-    same = before.dim() == 3 and own.dim() == 3 and before.shape[axis] == own.shape[axis] and own.shape[axis] > 2
-    change = _at(axis) if same else _everywhere
-    once, twice = (trial.run(site.ports["h"], change(step)).ports[port] for step in (1.0, 2.0))
+    same = before.dim() == 3 and own.dim() == 3
+    axes = [each for each in (0, 1) if same and before.shape[each] == own.shape[each] > 2]
+    once, twice = (
+        trial.run(site.ports["h"], _at(axes[-1])(step) if axes else _everywhere(step)).ports[port]
+        for step in (1.0, 2.0)
+    )
     scale = float((once - before).abs().max())
     if scale == 0:
         return False, "a change of its output does not change what attention gives"
@@ -38,19 +40,22 @@ def across_tokens(trial: Trial, site: Site, component: str, role: str) -> Findin
         return False, "what attention gives does not follow its output in proportion"
     if role != "value" and straight:
         return False, "what attention gives follows its output in proportion, as it follows a value"
-    if not same:
+    if not axes:
         if role == "value":
             return True, "what attention gives follows its output in proportion"
         return None, "which tokens it reaches cannot be seen"
-    moved = (once - before).abs().amax([each for each in range(before.dim()) if each != axis]) > 1e-6 * scale
-    others = bool(moved[[each for each in range(len(moved)) if each != TOKEN]].any())
-    if role == "query":
-        return (
-            not others,
-            f"a change at one token changes what attention gives at {'others too' if others else 'that one alone'}",
-        )
+    others = any(_reaches_others(trial, site, port, before, axis) for axis in axes)
     says = f"a change at one token changes what attention gives at {'others too' if others else 'that one alone'}"
+    if role == "query":
+        return not others, says
     return others, says + (", in proportion" if role == "value" else "")
+
+
+def _reaches_others(trial: Trial, site: Site, port: Port, before: Tensor, axis: int) -> bool:
+    """Whether a change at one place along an axis moves what attention gives at others: along that of the tokens, or of the windows."""
+    after = trial.run(site.ports["h"], _at(axis)(1.0)).ports[port]
+    moved = (after - before).abs().amax([each for each in range(before.dim()) if each != axis])
+    return bool((moved[[each for each in range(len(moved)) if each != TOKEN]] > 1e-6 * moved.max()).any())
 
 
 def _at(axis: int) -> Callable[[float], Change]:

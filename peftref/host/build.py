@@ -78,6 +78,13 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
     for buffer in model.buffers():
         memo[id(buffer)] = _shape_of(buffer)
     copied: PreTrainedModel = copy.deepcopy(model, memo)
+    for path, module in list(copied.named_modules()):
+        if isinstance(module, torch.nn.Linear) and type(module).__module__.split(".")[0] not in (
+            "torch",
+            "transformers",
+        ):
+            plain = torch.nn.Linear(module.in_features, module.out_features, module.bias is not None, device="meta")
+            copied.set_submodule(path, plain)  # a library's own, which keeps few bits and does not run without them
     for module in copied.modules():
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()

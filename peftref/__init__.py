@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from peftref.analyse.explain import explain as explain
     from peftref.analyse.typology import typology as typology
     from peftref.bench.compare import compare as compare
-    from peftref.compile.attach import attach as attach
-    from peftref.compile.attach import set_active as set_active
-    from peftref.compile.attached import Attached as Attached
-    from peftref.compile.attached import merge as merge
-    from peftref.compile.per_sample import per_sample as per_sample
-    from peftref.compile.restore import refill as refill
-    from peftref.compile.restore import restore as restore
     from peftref.design.load import load as load
     from peftref.design.technique import Technique as Technique
     from peftref.exchange.adapters.read import read_adapters as read_adapters
@@ -32,33 +25,40 @@ if TYPE_CHECKING:
     from peftref.exchange.peft.write import write_peft as write_peft
     from peftref.host.resolve import resolve as resolve
     from peftref.host.slots import slots as slots
+    from peftref.modules.attach import attach as attach
+    from peftref.modules.attach import set_active as set_active
+    from peftref.modules.attached import Attached as Attached
+    from peftref.modules.merge import merge as merge
+    from peftref.modules.per_sample import per_sample as per_sample
+    from peftref.modules.restore import refill as refill
+    from peftref.modules.restore import restore as restore
     from peftref.problem import PeftrefError as PeftrefError
     from peftref.proof.prove import prove as prove
     from peftref.train.callback import ProcedureCallback as ProcedureCallback
     from peftref.train.checkpoints import ModuleCallback as ModuleCallback
 
 _HOME = {
-    "Attached": "compile.attached",
+    "Attached": "modules.attached",
     "ModuleCallback": "train.checkpoints",
     "PeftrefError": "problem",
     "ProcedureCallback": "train.callback",
     "Technique": "design.technique",
-    "attach": "compile.attach",
+    "attach": "modules.attach",
     "compare": "bench.compare",
     "cost": "analyse.cost",
     "count": "analyse.count",
     "diff": "analyse.diff",
     "explain": "analyse.explain",
     "load": "design.load",
-    "merge": "compile.attached",
-    "per_sample": "compile.per_sample",
+    "merge": "modules.merge",
+    "per_sample": "modules.per_sample",
     "prove": "proof.prove",
     "read_adapters": "exchange.adapters.read",
     "read_peft": "exchange.peft.read",
-    "refill": "compile.restore",
+    "refill": "modules.restore",
     "resolve": "host.resolve",
-    "restore": "compile.restore",
-    "set_active": "compile.attach",
+    "restore": "modules.restore",
+    "set_active": "modules.attach",
     "slots": "host.slots",
     "typology": "analyse.typology",
     "write_adapters": "exchange.adapters.write",

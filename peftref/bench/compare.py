@@ -18,12 +18,12 @@ from peftref.bench.progress import Progress, progress
 from peftref.bench.run import Workbench, execute
 from peftref.bench.store import Store
 from peftref.bench.timing import Batch
-from peftref.compile.attach import attach
 from peftref.design.opaque import Opaque
 from peftref.exchange.peft.opaque import attach_opaque, count_opaque
 from peftref.host.host import Host
 from peftref.host.presets import preset_names
 from peftref.host.resolve import read_config, resolve
+from peftref.modules.attach import attach
 from peftref.problem import PeftrefError, Problem, fail
 from peftref.train.classifier import Classifier, load_classifier
 from peftref.train.data import Encoded, encode, order

@@ -16,7 +16,7 @@ import torch
 from peftref.bench.machine import environment, pick_device
 from peftref.bench.stages import PLANS, Stage, stage
 from peftref.bench.timing import contender, inference_times
-from peftref.compile.attach import attach
+from peftref.modules.attach import attach
 
 
 def measure(stage: Stage, names: Sequence[str], *, rounds: int, seconds: float) -> list[dict[str, Any]]:

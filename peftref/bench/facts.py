@@ -22,7 +22,6 @@ from peftref.analyse.row import Row
 from peftref.analyse.rows import catalog_rows
 from peftref.bench.machine import environment
 from peftref.bench.stages import PLANS
-from peftref.compile.attach import attach
 from peftref.design.catalog import technique_files
 from peftref.design.load import load
 from peftref.design.technique import Technique
@@ -30,6 +29,7 @@ from peftref.exchange.peft.form import LIBRARY
 from peftref.exchange.peft.parity import Parity, beside, parity
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
+from peftref.modules.attach import attach
 from peftref.problem import PeftrefError
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "catalog.md"

@@ -22,13 +22,13 @@ from peftref.bench.memory import saved_bytes
 from peftref.bench.stages import PLANS, Stage
 from peftref.bench.stages import stage as make_stage
 from peftref.bench.timing import Batch, contender, step_times
-from peftref.compile.attach import attach
 from peftref.design.load import load, techniques
 from peftref.design.placement import placements
 from peftref.design.technique import Technique
 from peftref.design.write import write_whole
 from peftref.exchange.peft.form import LIBRARY, config
 from peftref.exchange.peft.parity import told
+from peftref.modules.attach import attach
 from peftref.problem import PeftrefError, fail
 
 CAUSAL = "CAUSAL_LM"

@@ -50,9 +50,9 @@ def export(
     task: Annotated[str | None, typer.Option("--task-type", help="a task type of peft: CAUSAL_LM, SEQ_CLS ...")] = None,
 ) -> None:
     """Export a saved module as a checkpoint of another library."""
-    from peftref.compile.restore import restore
     from peftref.exchange.host_model import host_model
     from peftref.exchange.libraries import write_module
+    from peftref.modules.restore import restore
 
     print(f"written for {to}: {write_module(to, restore(host_model(host, task), module), folder)}")
 

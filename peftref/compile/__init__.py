@@ -1,1 +1,1 @@
-"""The back end: from an expression to torch source, real modules, and a host that carries them."""
+"""From an expression to torch source and a torch module."""

@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from peftref.compile.entering import Entering
-from peftref.compile.flow import Context
 from peftref.compile.fourier import correlate as correlate
 from peftref.compile.fourier import fourier as fourier
-from peftref.compile.keep import Keep as Keep
 from peftref.compile.sparse import sparse as sparse
 from peftref.compile.steered import steered as steered
 from peftref.compile.unrolled import unrolled as unrolled
 from peftref.problem import fail
+from peftref.running.entering import Entering
+from peftref.running.flow import Context
+from peftref.running.keep import Keep as Keep
 
 
 def add_product(h: Tensor, x: Tensor | Entering, matrix: Tensor, sign: int = 1) -> Tensor:

@@ -16,12 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peftref.compile import functions as op
-from peftref.compile.bound import Bound
-from peftref.compile.carry import Carry
 from peftref.compile.decompose import Decompositions
-from peftref.compile.flow import Context, Flow
-from peftref.compile.projection import Projection
-from peftref.compile.run import Run
 from peftref.compile.site_source import SiteSource, alone_source, site_source
 from peftref.design.inits import INITS
 from peftref.design.placement import Copy, Placement, copies, copy_name, numbers
@@ -31,6 +26,11 @@ from peftref.host.site import Site
 from peftref.problem import fail
 from peftref.rewrite.cost import Load
 from peftref.rewrite.share import read_by, together
+from peftref.running.bound import Bound
+from peftref.running.carry import Carry
+from peftref.running.flow import Context, Flow
+from peftref.running.projection import Projection
+from peftref.running.run import Run
 from peftref.state.record import Fact
 
 

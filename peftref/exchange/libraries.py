@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peftref.compile.attached import Attached
 from peftref.exchange.adapters.read import read_adapters
 from peftref.exchange.adapters.write import write_adapters
 from peftref.exchange.checkpoint import Checkpoint
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
+from peftref.modules.attached import Attached
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from peftref.compile.attached import Attached
-from peftref.compile.modules import CONTAINER
-from peftref.compile.restore import refill
+from peftref.modules.attached import Attached
+from peftref.modules.container import CONTAINER
+from peftref.modules.restore import refill
 from peftref.problem import fail
 from peftref.state.sharded import sharded
 

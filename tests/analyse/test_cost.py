@@ -11,11 +11,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from peftref.analyse.cost import cost
-from peftref.compile.attach import attach
 from peftref.design.layers import Layers
 from peftref.design.load import load
-from tests.compile.hosts import build, inputs
-from tests.compile.test_attach import SMALL
+from peftref.modules.attach import attach
+from tests.hosts.families import build, inputs
+from tests.modules.test_attach import SMALL
 
 torch.set_num_threads(1)
 ROWS, LENGTH = 2, 7

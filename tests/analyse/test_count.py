@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peftref.analyse.count import count
-from peftref.compile.attach import attach
 from peftref.design.load import load, read, techniques
 from peftref.host.presets import preset_names
-from tests.compile.hosts import CONFIGS, build
+from peftref.modules.attach import attach
+from tests.hosts.families import CONFIGS, build
 from tests.small import small
 
 torch.set_num_threads(1)

@@ -10,13 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from peftref.analyse.count import count
 from peftref.analyse.explain import explain
 from peftref.analyse.formula import formula
-from peftref.compile.attach import attach
 from peftref.design.load import load
 from peftref.lang.parse import parse_expression
 from peftref.lang.read_size import parse_size
+from peftref.modules.attach import attach
 from peftref.report.dearer import dearer_table
 from peftref.report.technique import explanation_lines
-from tests.compile.hosts import build
+from tests.hosts.families import build
 
 PLAIN = (
     "lora",

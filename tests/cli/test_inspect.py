@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from peftref.cli import main
-from peftref.compile.attach import attach
 from peftref.design.load import load
 from peftref.exchange.peft.write import write_peft
-from tests.compile.hosts import build
+from peftref.modules.attach import attach
+from tests.hosts.families import build
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

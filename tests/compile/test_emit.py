@@ -15,7 +15,6 @@ import peftref.compile.emit
 import peftref.compile.functions as op
 import peftref.compile.oracle
 from peftref.compile.emit import Emitter
-from peftref.compile.flow import Context, Flow
 from peftref.compile.oracle import Oracle
 from peftref.lang.expr import Expr
 from peftref.lang.ops import OPS
@@ -24,6 +23,7 @@ from peftref.lang.read_size import parse_size
 from peftref.lang.scope import Leaf, Scope, scope_at
 from peftref.rewrite.cost import Load, Meter
 from peftref.rewrite.optimise import optimise
+from peftref.running.flow import Context, Flow
 from tests.lang.strategies import LEAVES, SETTINGS, SIZES, expressions, scope
 from tests.rewrite.test_rewrite import random_values
 

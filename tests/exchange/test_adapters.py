@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from peftref.cli import main
-from peftref.compile.attach import attach
 from peftref.design.load import load
 from peftref.exchange.adapters.library import library
 from peftref.exchange.adapters.orthogonal import plain
 from peftref.exchange.adapters.read import read_adapters
 from peftref.exchange.adapters.write import write_adapters
+from peftref.modules.attach import attach
 from peftref.problem import PeftrefError
-from tests.compile.hosts import build
+from tests.hosts.families import build
 from tests.parity.adapters.hosts import FIXTURES, batch, host
 from tests.parity.test_adapters import CASES
 from tests.small import small

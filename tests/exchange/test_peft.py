@@ -14,15 +14,15 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING, LoraConfig, PeftModel, PeftType, g
 from safetensors.torch import load_file, save_file
 
 from peftref.cli import main
-from peftref.compile.attach import attach
 from peftref.design.load import load
 from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.parity import asked
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
 from peftref.host.resolve import resolve
+from peftref.modules.attach import attach
 from peftref.problem import PeftrefError
-from tests.compile.hosts import build, inputs
+from tests.hosts.families import build, inputs
 from tests.parity.test_peft import NAMES, NOT_HERE, ROWS
 from tests.small import small
 

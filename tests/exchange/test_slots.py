@@ -11,12 +11,12 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from peftref.compile.attach import attach
 from peftref.design.load import load
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
+from peftref.modules.attach import attach
 from peftref.problem import PeftrefError
-from tests.compile.embedded import embedded
+from tests.hosts.embedded import embedded
 from tests.parity.test_slots import with_strides
 
 KINDS = ("a table", "a table beside others", "patches of an image", "every other frame")

@@ -29,12 +29,6 @@ from peftref.bench.budget import parse_budget
 from peftref.bench.compare import compare
 from peftref.bench.machine import pick_device
 from peftref.bench.store import Store
-from peftref.compile.attach import attach, set_active
-from peftref.compile.carry import Carry
-from peftref.compile.flow import Flow
-from peftref.compile.per_sample import per_sample
-from peftref.compile.restore import refill, restore
-from peftref.compile.samples import Part, Samples
 from peftref.design.given import given, rates
 from peftref.design.load import load, read, read_file
 from peftref.design.new import write_new
@@ -45,14 +39,20 @@ from peftref.exchange.peft.write import write_peft
 from peftref.host.family import read_family
 from peftref.host.presets import load_preset
 from peftref.host.resolve import resolve
+from peftref.modules.attach import attach, set_active
+from peftref.modules.per_sample import per_sample
+from peftref.modules.restore import refill, restore
 from peftref.report.reference import updated
+from peftref.running.carry import Carry
+from peftref.running.flow import Flow
+from peftref.running.samples import Part, Samples
 from peftref.train.checkpoints import ModuleCallback
 from peftref.train.classifier import load_classifier
 from peftref.train.read import read_task
 from peftref.train.task import Task, load_task
 from peftref.train.tokenizer import load_tokenizer
-from tests.compile.hosts import build, inputs
 from tests.golden.faulty import CHANGED, SOUND, WHOLE
+from tests.hosts.families import build, inputs
 
 Case = Callable[[Path], object]
 

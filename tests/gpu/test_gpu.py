@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from peftref.bench.memory import peak_bytes
-from peftref.compile.attach import attach
 from peftref.design.load import load
-from tests.compile.hosts import build, inputs
-from tests.compile.test_attach import MODULES, SMALL
-from tests.compile.test_merge import MERGE
-from tests.compile.test_running import attached
+from peftref.modules.attach import attach
+from tests.hosts.families import build, inputs
+from tests.modules.test_attach import MODULES, SMALL
+from tests.modules.test_merge import MERGE
+from tests.running.test_running import attached
 
 pytestmark = [
     pytest.mark.gpu,

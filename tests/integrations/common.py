@@ -10,10 +10,11 @@ from typing import Any
 import torch
 import transformers as tf
 
-from peftref.compile.attach import attach
-from peftref.compile.attached import Attached, own_parameters
-from peftref.compile.stored import plain
 from peftref.design.load import load
+from peftref.modules.attach import attach
+from peftref.modules.attached import Attached
+from peftref.modules.own_parameters import own_parameters
+from peftref.running.stored import plain
 from tests.tiny import T5, TEXT
 from tests.tiny import WIDE as NARROW
 

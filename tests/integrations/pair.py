@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import distributed as dist
 
-from peftref.compile.attached import Attached
-from peftref.compile.restore import refill
+from peftref.modules.attached import Attached
+from peftref.modules.restore import refill
 from peftref.state.sharded import whole
 from tests.integrations.common import ROWS, Trained, batches, host, optimizer, own, stand
 

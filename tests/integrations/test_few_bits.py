@@ -10,8 +10,8 @@ import pytest
 import torch
 import transformers as tf
 
-from tests.compile.quantised import WAYS as LIBRARIES
-from tests.compile.quantised import few_bits
+from tests.hosts.quantised import WAYS as LIBRARIES
+from tests.hosts.quantised import few_bits
 from tests.integrations.common import Way, bare, batches, host, pairs, stand, values
 
 torch.set_num_threads(1)

@@ -12,7 +12,7 @@ import torch
 import transformers as tf
 from safetensors.torch import load_file
 
-from peftref.compile.restore import restore
+from peftref.modules.restore import restore
 from tests.integrations.common import Way, bare, batches, host, pairs, reference, stand, values
 
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from peftref.compile.restore import restore
+from peftref.modules.restore import restore
 from tests.integrations.common import Trained, host, pairs, reference, values
 from tests.integrations.pair import WAYS, Case, train
 

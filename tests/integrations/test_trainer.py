@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers as tf
 
-from peftref.compile.attached import Attached
+from peftref.modules.attached import Attached
 from peftref.problem import PeftrefError
 from peftref.train.checkpoints import ModuleCallback
 from tests.integrations.common import (

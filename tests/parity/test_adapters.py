@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from peftref.compile.attach import attach, put_leaves
-from peftref.compile.attached import Attached
 from peftref.exchange.adapters.form import places
 from peftref.exchange.adapters.library import library
 from peftref.exchange.adapters.read import read_adapters
+from peftref.modules.attach import attach
+from peftref.modules.attached import Attached
+from peftref.modules.leaves import put_leaves
 from tests.parity.adapters.hosts import FIXTURES, batch, host
 
 CASES = sorted(path.parent.relative_to(FIXTURES).as_posix() for path in FIXTURES.glob("*/*/expected.safetensors"))

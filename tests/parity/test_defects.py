@@ -8,11 +8,11 @@ from peft import C3AConfig, get_peft_model
 from peft.tuners.c3a.utils import BlockCircularConvolution, get_circulant_fast
 from torch import nn
 
-from peftref.compile.attach import attach, set_active
-from peftref.compile.attached import Attached
 from peftref.design.load import load
+from peftref.modules.attach import attach, set_active
+from peftref.modules.attached import Attached
 from peftref.problem import PeftrefError
-from tests.compile.hosts import build, inputs
+from tests.hosts.families import build, inputs
 
 
 def test_c3a_in_peft_has_a_wrong_gradient_of_its_input() -> None:

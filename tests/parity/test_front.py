@@ -10,15 +10,16 @@ import torch
 import transformers as tf
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
 
-from peftref.compile.attach import attach, put_leaves
 from peftref.design.load import load, techniques
 from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.front import as_there
 from peftref.exchange.peft.parity import Pair, beside, of_tokens, parity, told
 from peftref.exchange.peft.standing import on_model
 from peftref.host.resolve import resolve
+from peftref.modules.attach import attach
+from peftref.modules.leaves import put_leaves
 from peftref.problem import PeftrefError
-from tests.compile.hosts import build, inputs
+from tests.hosts.families import build, inputs
 from tests.small import small
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing", "ignore:Position ids are not supported")

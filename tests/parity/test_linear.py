@@ -20,14 +20,14 @@ from peft import (
 )
 from peft.optimizers import create_lorafa_optimizer
 
-from peftref.compile.attach import attach
 from peftref.design.load import load
 from peftref.exchange.peft.parity import beside, parity
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
+from peftref.modules.attach import attach
 from peftref.problem import PeftrefError
-from tests.compile.hosts import build, inputs
-from tests.compile.test_tied import tied
+from tests.hosts.families import build, inputs
+from tests.modules.test_tied import tied
 from tests.small import small
 
 

@@ -12,12 +12,12 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
 
 from peftref.analyse.identity import identity
 from peftref.analyse.typology import typology
-from peftref.compile.attach import attach
 from peftref.design.load import load, techniques
 from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.parity import Pair, beside, parity
 from peftref.host.resolve import resolve
-from tests.compile.hosts import build, inputs
+from peftref.modules.attach import attach
+from tests.hosts.families import build, inputs
 from tests.small import small
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*invalid shape")  # peft takes a bias for an incomplete matrix

@@ -8,11 +8,12 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from peftref.compile.attach import attach, put_leaves
-from peftref.compile.attached import Attached
-from peftref.compile.per_sample import per_sample
 from peftref.design.load import load
-from tests.compile.hosts import build, inputs
+from peftref.modules.attach import attach
+from peftref.modules.attached import Attached
+from peftref.modules.leaves import put_leaves
+from peftref.modules.per_sample import per_sample
+from tests.hosts.families import build, inputs
 
 NAMES = ["a", None, "b", "a", "b"]
 THEIRS = ["__base__" if name is None else name for name in NAMES]

@@ -11,12 +11,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from peftref.analyse.count import count
-from peftref.compile.attach import attach
 from peftref.design.load import load
 from peftref.exchange.peft.parity import Pair, beside, parity
-from tests.compile.embedded import HOSTS, embedded
-from tests.compile.hosts import inputs
-from tests.compile.test_tied import BOTH, tied
+from peftref.modules.attach import attach
+from tests.hosts.embedded import HOSTS, embedded
+from tests.hosts.families import inputs
+from tests.modules.test_tied import BOTH, tied
 from tests.small import small
 
 warnings.filterwarnings("ignore", ".*Model has `tie_word_embeddings=True`.*")

@@ -7,8 +7,9 @@ import torch
 from peft import MultitaskPromptTuningConfig, PolyConfig, TaskType, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from peftref.compile.attach import attach, put_leaves
 from peftref.design.load import load
+from peftref.modules.attach import attach
+from peftref.modules.leaves import put_leaves
 from peftref.problem import PeftrefError
 
 IDS = torch.arange(3, 27).view(3, 8)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from peftref.compile.attach import attach
-from peftref.compile.restore import restore
 from peftref.design.load import load
-from tests.compile.hosts import inputs
+from peftref.modules.attach import attach
+from peftref.modules.restore import restore
+from tests.hosts.families import inputs
 from tests.procedures.test_from_data import moved
 from tests.procedures.test_ranks import run
 

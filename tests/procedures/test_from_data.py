@@ -12,13 +12,13 @@ from peft.tuners.lora.config import CordaConfig
 from peft.tuners.lora.corda import preprocess_corda
 from peft.tuners.lora.eva import get_eva_state_dict
 
-from peftref.compile.attach import attach, set_active
-from peftref.compile.restore import restore
 from peftref.design.load import load
+from peftref.modules.attach import attach, set_active
+from peftref.modules.restore import restore
 from peftref.problem import PeftrefError
 from peftref.procedures.inputs import key, moments
 from peftref.procedures.work import Place, Work
-from tests.compile.hosts import build, inputs
+from tests.hosts.families import build, inputs
 
 NAMES = ("eva", "corda")
 

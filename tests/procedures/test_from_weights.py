@@ -13,12 +13,12 @@ from peft.tuners.frod.model import _projection_from_weights
 from peft.utils.loftq_utils import _low_rank_decomposition
 
 from peftref.analyse.identity import identity
-from peftref.compile.attach import attach
 from peftref.design.load import load
+from peftref.modules.attach import attach
 from peftref.procedures.cluster_rows import directions, lloyd
 from peftref.procedures.joint_decomposition import basis, beside_diagonal
 from peftref.procedures.quantised_residual import levels, quantised
-from tests.compile.hosts import build, inputs
+from tests.hosts.families import build, inputs
 from tests.procedures.test_from_data import moved
 
 NF4 = [

@@ -9,13 +9,13 @@ import pytest
 import torch
 from peft.tuners.adalora.layer import RankAllocator
 
-from peftref.compile.attach import attach
-from peftref.compile.attached import Attached
-from peftref.compile.restore import restore
 from peftref.design.load import load
 from peftref.exchange.peft.parity import Pair, beside
+from peftref.modules.attach import attach
+from peftref.modules.attached import Attached
+from peftref.modules.restore import restore
 from peftref.procedures.allocate_ranks import importance
-from tests.compile.hosts import build, inputs
+from tests.hosts.families import build, inputs
 
 SCHEDULE = {"warmup": 3, "final": 4, "interval": 2, "target": 2, "r": 5}
 TOTAL = 20
@@ -139,7 +139,7 @@ def test_shares_of_all_steps() -> None:
 
 
 def test_nothing_is_taken_before_a_gradient_was_seen() -> None:
-    from peftref.compile.procedures import _work
+    from peftref.modules.procedures import _work
 
     model = build("llama")
     attached = attach(model, load("adalora", r=4, target=1))

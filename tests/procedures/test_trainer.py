@@ -9,10 +9,10 @@ import torch
 import transformers as tf
 
 import peftref
-from peftref.compile.attach import attach
 from peftref.design.load import load
+from peftref.modules.attach import attach
 from peftref.train.loop import Procedures
-from tests.compile.hosts import build
+from tests.hosts.families import build
 
 TECHNIQUE: dict[str, Any] = {"r": 5, "target": 2, "warmup": 2, "final": 2, "interval": 2, "orthogonal": 0.1}
 ROWS = [{"input_ids": torch.arange(i, i + 6) + 3, "labels": torch.tensor(i % 2)} for i in range(16)]

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from peftref.compile.attach import attach
-from peftref.compile.attached import Attached
 from peftref.design.load import load, techniques
 from peftref.design.technique import Technique
+from peftref.modules.attach import attach
+from peftref.modules.attached import Attached
 from tests.small import small
 
 

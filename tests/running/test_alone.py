@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from peftref.compile.attach import attach, set_active
 from peftref.design.load import load
+from peftref.modules.attach import attach, set_active
 from peftref.problem import PeftrefError
 from tests.running.hosts import CAUSAL, ENCODERS, PAIRS, build, tokens
 from tests.running.techniques import AVERAGING, CORE, FIRST, KEYS, KINDS, LENGTHENING, REST, shake, stand

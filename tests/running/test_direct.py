@@ -10,11 +10,11 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from peftref.compile.attach import attach, set_active
-from peftref.compile.attached import Attached
-from peftref.compile.own import Own
 from peftref.design.load import load
+from peftref.modules.attach import attach, set_active
+from peftref.modules.attached import Attached
 from peftref.problem import PeftrefError
+from peftref.running.own import Own
 from tests.running.hosts import CAUSAL, ENCODERS, build, tokens
 from tests.running.techniques import CORE, FIRST, KEYS, LENGTHENING, shake, stand
 from tests.running.test_alone import close, pack, positions

@@ -11,14 +11,14 @@ import safetensors.torch
 import torch
 from transformers import AutoModel, PreTrainedModel
 
-from peftref.compile.attach import attach
-from peftref.compile.restore import restore
 from peftref.design.load import load
+from peftref.modules.attach import attach
+from peftref.modules.restore import restore
 from peftref.problem import PeftrefError
 from peftref.state.contents import read_contents
 from peftref.state.saved import read_saved
-from tests.compile.hosts import build, inputs
-from tests.compile.test_attach import MODULES, SMALL
+from tests.hosts.families import build, inputs
+from tests.modules.test_attach import MODULES, SMALL
 
 torch.set_num_threads(1)
 

@@ -14,7 +14,7 @@ from peftref.train.data import encode
 from peftref.train.loop import Recipe, evaluate, train
 from peftref.train.rows import Split
 from peftref.train.tokenizer import load_tokenizer, word_tokenizer
-from tests.compile.hosts import CONFIGS, build
+from tests.hosts.families import CONFIGS, build
 
 WORDS = ["good", "bad", "film", "very", "dull", "fine", "the", "a"]
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peftref.compile.attach import attach, put_leaves
-from peftref.compile.attached import Attached
 from peftref.design.insertion import insertions
 from peftref.design.load import techniques
 from peftref.design.peer import Peer
@@ -27,6 +25,9 @@ from peftref.host.architecture import slots_of
 from peftref.host.host import Host
 from peftref.host.resolve import resolve
 from peftref.host.site import Site
+from peftref.modules.attach import attach
+from peftref.modules.attached import Attached
+from peftref.modules.leaves import put_leaves
 from peftref.problem import PeftrefError, Problem, fail
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peftref.compile.attached import Attached
 from peftref.design.placement import Copy, placements
 from peftref.design.technique import Technique
 from peftref.host.host import Host
 from peftref.host.site import Site
+from peftref.modules.attached import Attached
 from peftref.problem import Problem, fail
 
 if TYPE_CHECKING:

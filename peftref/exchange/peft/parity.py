@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peftref.compile.attach import insert, put_leaves
-from peftref.compile.attached import Attached
 from peftref.design.insertion import insertions
 from peftref.design.technique import Technique
 from peftref.exchange.peft import form as exchange
@@ -20,6 +18,9 @@ from peftref.exchange.peft.front import as_there, front_fields
 from peftref.exchange.peft.standing import places
 from peftref.host.resolve import resolve
 from peftref.lang.expr import Call, walk
+from peftref.modules.attach import insert
+from peftref.modules.attached import Attached
+from peftref.modules.leaves import put_leaves
 from peftref.problem import fail
 
 if TYPE_CHECKING:

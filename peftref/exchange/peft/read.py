@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peftref.compile.attach import insert, put_leaves
-from peftref.compile.attached import Attached
 from peftref.design.load import techniques
 from peftref.design.placement import Copy, copies, placements
 from peftref.design.technique import Peer, Technique
@@ -27,6 +25,9 @@ from peftref.exchange.stands import moved
 from peftref.host.architecture import ARCHITECTURE, slots_of
 from peftref.host.host import Host
 from peftref.host.resolve import resolve
+from peftref.modules.attach import insert
+from peftref.modules.attached import Attached
+from peftref.modules.leaves import put_leaves
 from peftref.problem import PeftrefError, Problem, fail
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from peftref.compile.modules import CONTAINER
-from peftref.compile.override import Chain
+from peftref.modules.container import CONTAINER
 from peftref.problem import fail
+from peftref.running.override import Chain
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from peftref.compile.attached import Attached, own_parameters
 from peftref.design.write import whole_folder
 from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.alike import refuse_others, unlike, unshared
 from peftref.exchange.peft.front import front_fields, unread
 from peftref.exchange.peft.shell import peft_model
+from peftref.modules.attached import Attached
+from peftref.modules.own_parameters import own_parameters
 from peftref.problem import PeftrefError, Problem, fail
 
 if TYPE_CHECKING:

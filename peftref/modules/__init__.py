@@ -1,0 +1,1 @@
+"""The modules on a host: attached, switched, merged, saved and restored."""

@@ -1,0 +1,270 @@
+"""Taps: where the modules of a technique meet a module of the host. A tap overrides `forward` of one instance, and can be taken off.
+
+The class, the parameters, the state dict and the hooks of the host's module stay untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from peftref.host.site import Port, Site
+from peftref.running.entering import Entering, Units
+from peftref.running.linear_map import FORMS
+from peftref.running.override import Override, arguments
+from peftref.running.own import Own
+from peftref.running.rows import put, take
+from peftref.running.run import Run, by_part
+
+ORDER = {"activation": 0, "norm": 1, "linear": 2, "sequence": 3, "sublayer": 4}
+OWN = {"g": "weight", "b": "bias", "E": "weight"}
+HELD = {"x": {"x"}, "res": {"res", "out"}}
+"""What is kept for a sublayer, with the quantities that are made of it."""
+Change = Callable[[Tensor], Tensor]
+Held = dict[tuple[str, str], Tensor]
+
+
+class Tap:
+    """What one module of the host does differently: effects on its inputs, its own quantities, and its outputs.
+
+    active: gives the runs of a site that are active now, in order; each takes the quantities it reads and gives those it sets.
+    held: what `Hold` kept for a sublayer until its output is there, by the name of the site and of the quantity.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        active: Callable[[Site], list[Run]],
+        combine: Callable[[], str],
+        held: Held,
+    ) -> None:
+        self.module = module
+        self.active = active
+        self.combine = combine
+        self.held = held
+        self.sites: list[Site] = []
+        self.norms: dict[str, nn.Module] = {}
+        self.override = Override(module, self._forward)
+
+    def add(self, site: Site, model: nn.Module) -> None:
+        """Puts one more site under this tap; inputs come before outputs, parts before wholes."""
+        if "out" in site.ports:
+            self.norms[site.name] = model.get_submodule(site.ports["out"].path)
+        if site not in self.sites:
+            self.sites.append(site)
+            self.sites.sort(key=lambda each: ORDER[each.kind])
+
+    def remove(self) -> None:
+        """Takes the override off."""
+        self.override.remove()
+
+    def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        acting = [(site, self.active(site)) for site in self.sites]
+        working = self._lonely([each for each in acting if each[1]])
+        if not working:
+            return original(*args, **kwargs)
+        own = Own(self.module)
+        for site, runs in working:
+            if site.kind == "activation":
+                args, kwargs = _replaced(args, kwargs, partial(self._apply, site, runs, own, {}))
+        given = args[0] if args else next(iter(kwargs.values()), None)
+        whole = [(site, [run for run in runs if not run.part]) for site, runs in working]
+        with _own_quantities(own, whole, self.combine()):
+            result = None if self._unread(working) else original(*args, **kwargs)
+            result = self._apart(original, own, working, args, kwargs, result)
+            for site, runs in working:
+                if site.kind in ("linear", "sublayer", "norm"):
+                    known = {"x": given} if site.kind != "sublayer" else self._held(site)
+                    result = self._output(site, runs, own, known, result)
+        return result
+
+    def _lonely(self, working: list[tuple[Site, list[Run]]]) -> list[tuple[Site, list[Run]]]:
+        """What works here, in the form for one technique alone where there is only one at a whole linear map."""
+        if len(working) != 1 or working[0][0].kind != "linear" or not working[0][0].whole:
+            return working
+        site, runs = working[0]
+        best = ([each.best(self.module) for each in mine] if len(mine) == 1 else mine for _, mine in by_part(runs))
+        return [(site, [run for mine in best for run in mine])]
+
+    def _held(self, site: Site) -> dict[str, Any]:
+        return {name: self.held.pop((site.name, name)) for name in HELD if (site.name, name) in self.held}
+
+    def _unread(self, working: list[tuple[Site, list[Run]]]) -> bool:
+        """Whether the host's own output is wanted by nobody: one whole linear map, replaced by what does not read it."""
+        outputs = [each for each in working if each[0].kind != "activation"]
+        if len(outputs) != 1 or outputs[0][0].kind != "linear" or outputs[0][0].ports["h"].rows is not None:
+            return False
+        if outputs[0][0].form == "convolution":  # its output says how far it reaches in space
+            return False
+        runs = outputs[0][1]
+        if runs[0].part:  # others' samples keep it
+            return False
+        return "h" not in runs[0].reads and not (self.combine() == "sum" and len(runs) > 1)
+
+    def _output(self, site: Site, runs: list[Run], own: Own, known: dict[str, Any], result: Any) -> Any:
+        port = site.ports["h"]
+        whole: Any = result if result is None or isinstance(result, Tensor) else result[port.key]
+        linear = FORMS[site.form] if site.kind == "linear" else None
+        given = known.get("x")
+        h = whole if linear is None else linear.vectors(self.module, given, whole)
+        part = h if port.rows is None else take(h, port.rows)
+        if linear is not None and given is not None:
+            known = {"x": linear.entering(self.module, given)}
+        changed = self._apply(site, [run for run in runs if "h" in run.gives or run.carry], own, known, part)
+        if changed is part:
+            return result
+        changed = changed if port.rows is None else put(h, port.rows, changed)
+        changed = changed if linear is None else linear.put(self.module, changed, whole)
+        if result is None or isinstance(result, Tensor):
+            return changed
+        return type(result)(changed if i == port.key else each for i, each in enumerate(result))
+
+    def _apart(
+        self,
+        original: Callable[..., Any],
+        own: Own,
+        working: list[tuple[Site, list[Run]]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Any,
+    ) -> Any:
+        """The result with the samples whose techniques replace what the module itself owns called again with that."""
+        owned = [run for site, runs in working for run in runs if run.part and _owns(site, run)]
+        for part, _ in by_part(owned):
+            mine = [(site, [run for run in runs if run.part and run.part.name == part.name]) for site, runs in working]  # type: ignore[union-attr]  # all of them have one
+            with _own_quantities(own, mine, "stack"):
+                again = original(*map(part.take, args), **{name: part.take(value) for name, value in kwargs.items()})  # type: ignore[union-attr]  # as above
+            result = part.put(result, again)  # type: ignore[union-attr]  # as above
+        return result
+
+    def _apply(self, site: Site, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
+        """h after all runs, those of some samples on these."""
+        for part, mine in by_part(runs):
+            if part is None:
+                h = self._after_all(site, mine, own, known, h)
+            else:
+                taken = {name: part.take(value) for name, value in known.items()}
+                with part.alone():
+                    h = part.put(h, self._after_all(site, mine, own, taken, part.take(h)))
+        return h
+
+    def _after_all(self, site: Site, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
+        """h after all runs: one after the other, or the sum of what each alone would add."""
+        if self.combine() == "sum" and len(runs) > 1:
+            after = [self._after(site, run, own, known, h) for run in runs]
+            return h + sum((each - h for each in after if each is not h), start=torch.zeros_like(h))
+        for i, run in enumerate(runs):
+            if i and site.kind == "linear" and run.replaces_map:
+                h = _on_map(run, site, own, known["x"], runs[:i])
+            else:
+                h = self._after(site, run, own, known, h)
+        return h
+
+    def _after(self, site: Site, run: Run, own: Own, known: dict[str, Any], h: Any) -> Any:
+        """h after one run; `out` is what the host would make of the stream and this h."""
+        more = {}
+        if "out" in run.reads:
+            total = known["res"] + h
+            more["out"] = self.norms[site.name](total) if site.name in self.norms else total
+        return run(site, own, **known, h=h, **more).get("h", h)
+
+
+class Hold:
+    """Keeps what a sublayer reads at one place until its output is there at another. name: x, or res."""
+
+    def __init__(
+        self, model: nn.Module, site: Site, name: str, active: Callable[[Site], list[Run]], held: Held
+    ) -> None:
+        self.site = site
+        self.name = name
+        self.port: Port = site.ports[name]
+        self.active = active
+        self.held = held
+        module = model.get_submodule(self.port.path)
+        self.names = arguments(module)
+        self.override = Override(module, self._forward)
+
+    def remove(self) -> None:
+        """Takes the override off."""
+        self.override.remove()
+
+    def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        wanted = any(not HELD[self.name].isdisjoint(run.reads) for run in self.active(self.site))
+        key = (self.site.name, self.name)
+        if wanted and self.port.side == "input":
+            given: dict[int | str, Any] = dict(enumerate(args))
+            given.update(zip(self.names, args, strict=False))
+            given.update(kwargs)
+            self.held[key] = given[self.port.key] if self.port.key in given else next(iter(kwargs.values()))
+        result = original(*args, **kwargs)
+        if wanted and self.port.side == "output":
+            self.held[key] = result if isinstance(result, Tensor) else result[self.port.key]
+        return result
+
+
+def _on_map(run: Run, site: Site, own: Own, x: Tensor | Entering, before: list[Run]) -> Tensor:
+    """The output of a run that reads the weight itself, on the linear map that the runs before it make of the host's.
+
+    The map is read off from what these runs make of the unit vectors and of zero; that they are linear is seen to when they
+    are made active together.
+    """
+    weight, bias = own.quantity("W", site), own.quantity("b", site)
+    ids = torch.arange(weight.shape[1], device=weight.device)[None]
+    for each in before:
+        training = each.forward.training
+        each.forward.eval()
+        zero = torch.zeros(1, 1, weight.shape[1], dtype=weight.dtype, device=weight.device)
+        units = Units(ids, weight.shape[1], weight.dtype)
+        known = {"W": weight, "b": bias}
+        images = each(site, own, x=units, h=F.linear(units, weight, bias), **known)["h"][0]  # type: ignore[arg-type]  # torch asks it
+        shift = each(site, own, x=zero, h=F.linear(zero, weight, bias), **known)["h"][0, 0]
+        each.forward.train(training)
+        weight, bias = (images - shift).T, shift
+    out: Tensor = run(site, own, x=x, h=F.linear(x, weight, bias), W=weight, b=bias)["h"]  # type: ignore[arg-type]  # as above
+    return out + bias if "b" in site.lacks and "h" not in run.reads else out
+
+
+def _replaced(args: tuple[Any, ...], kwargs: dict[str, Any], change: Change) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with the first one changed."""
+    if args:
+        return (change(args[0]), *args[1:]), kwargs
+    first = next(iter(kwargs))
+    return args, {**kwargs, first: change(kwargs[first])}
+
+
+def _owns(site: Site, run: Run) -> bool:
+    """Whether a run replaces what the module itself owns."""
+    return site.kind in ("norm", "sequence") and OWN.keys() >= set(run.gives)
+
+
+@contextmanager
+def _own_quantities(own: Own, working: list[tuple[Site, list[Run]]], combine: str) -> Iterator[None]:
+    """While inside, the module's own gain and shift, or embedding matrix, are the replaced ones, stacked or summed."""
+    module = own.module
+    swapped: dict[str, Tensor] = {}
+    for site, runs in working:
+        for run in runs:
+            if _owns(site, run):
+                known = {name: swapped[OWN[name]] for name in run.reads if OWN.get(name) in swapped}
+                given = run(site, own, **({} if combine == "sum" else known))
+                if combine == "sum":
+                    given = {
+                        name: value + (swapped[OWN[name]] - own.quantity(name, site) if OWN[name] in swapped else 0)
+                        for name, value in given.items()
+                    }
+                swapped |= {OWN[name]: value for name, value in given.items()}
+    saved = {name: module._parameters[name] for name in swapped if module._parameters.get(name) is not None}
+    own.forget()
+    for name in saved:
+        module._parameters[name] = swapped[name]
+    try:
+        yield
+    finally:
+        for name, parameter in saved.items():
+            module._parameters[name] = parameter

@@ -86,12 +86,11 @@ def test_the_front_end_imports_nothing_heavy_at_once(package: str) -> None:
 
 
 def test_no_python_knows_a_technique_by_name() -> None:
-    """Names of techniques stand in data, in docstrings as examples, and in the list of what is compared by default."""
-    from peftref.bench.compare import FOUNDING
+    """Names of techniques stand in data, and in docstrings as examples."""
+    from peftref.design.defaults import defaults
     from peftref.design.load import techniques
 
     names = {technique.name for technique in techniques()} - {"full", "head", "prompt", "prefix"}
-    allowed = {"bench/compare.py", "design/new.py", "cli/techniques.py"}
     for path in sorted(ROOT.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         documented = {
@@ -106,5 +105,5 @@ def test_no_python_knows_a_technique_by_name() -> None:
             for node in ast.walk(tree)
             if isinstance(node, ast.Constant) and id(node) not in documented and node.value in names
         }
-        assert not said or str(path.relative_to(ROOT)) in allowed, f"{path.relative_to(ROOT)}: {said}"
-    assert set(FOUNDING) <= names | {"full", "head", "prompt", "prefix"}
+        assert not said, f"{path.relative_to(ROOT)}: {said}"
+    assert {*defaults().compare, defaults().new} <= names | {"full", "head", "prompt", "prefix"}

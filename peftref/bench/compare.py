@@ -18,6 +18,7 @@ from peftref.bench.progress import Progress, progress
 from peftref.bench.run import Workbench, execute
 from peftref.bench.store import Store
 from peftref.bench.timing import Batch
+from peftref.design.defaults import defaults
 from peftref.design.opaque import Opaque
 from peftref.exchange.peft.opaque import attach_opaque, count_opaque
 from peftref.host.host import Host
@@ -32,12 +33,6 @@ from peftref.train.read import local_task, read_task
 from peftref.train.rows import Dataset
 from peftref.train.task import Task, load_task
 from peftref.train.tokenizer import Tokenizer, load_tokenizer
-
-FOUNDING = (
-    "prompt", "prefix", "prefix_mlp", "lora", "houlsby", "pfeiffer", "tiny_attention", "compacter", "ia3", "bitfit",
-    "layernorm", "full", "head",
-)  # fmt: skip
-"""What is compared where nothing is named."""
 
 LRS = (3e-4, 1e-3, 3e-3, 1e-2)
 WIDEN = 2
@@ -56,7 +51,7 @@ class Result:
 
 
 def compare(
-    techniques: Sequence[str | Wanted] = FOUNDING,
+    techniques: Sequence[str | Wanted] = (),
     *,
     host: Any = None,
     task: str | Task | None = None,
@@ -73,13 +68,14 @@ def compare(
 ) -> Result:
     """Compares techniques on a host and a task, and keeps one record per run in a folder; the same call goes on where it stopped.
 
+    techniques: without any, those of `catalog/defaults.yaml`.
     host: a folder, a hub name, a config or a live model; without one, the offline host. task: a task's name, `data` a folder or
     file that goes before the task's own source; data alone are a task with the columns `text` and `label`, and without a host and
     data there is the offline task. seeds: runs per technique. steps: optimizer steps of a run; each learning rate of `lrs` is tried
     for a third of them. budget: `0.5%` of the host or a number of trained parameters that every technique is sized to. measured:
     also time, FLOPs and memory. show: progress on the terminal. Raises PeftrefError with what is wrong before anything is trained.
     """
-    chosen, wanted = _asked(techniques, host, task, data)
+    chosen, wanted = _asked(techniques or defaults().compare, host, task, data)
     where = pick_device(device)
     pin_threads()
     grid = tuple(sorted(set(lrs or LRS)))

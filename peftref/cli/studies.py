@@ -50,11 +50,11 @@ def compare(
     ] = True,
 ) -> None:
     """Train techniques on a host for a task, evaluate and measure them, and write a report; the same command again goes on."""
-    from peftref.bench.compare import FOUNDING, LRS
+    from peftref.bench.compare import LRS
     from peftref.bench.compare import compare as compared
     from peftref.design.given import entrant, rates
 
-    chosen = [entrant(name, settings or ()) for name in names or FOUNDING]
+    chosen = [entrant(name, settings or ()) for name in names or ()]
     with interruptible():
         result = compared(
             chosen,
@@ -80,11 +80,10 @@ def report(folder: Annotated[Path, typer.Argument(help="the folder of a study")]
 
 def demo(seeds: Seeds = 3, steps: Steps = 200, out: Out = None) -> None:
     """Compare the founding techniques with no network and no files: a host pretrained on the spot, and a task made by a grammar."""
-    from peftref.bench.compare import FOUNDING
     from peftref.bench.compare import compare as compared
 
     with interruptible():
-        result = compared(FOUNDING, seeds=seeds, steps=steps, out=out)
+        result = compared(seeds=seeds, steps=steps, out=out)
     _tell(result.folder)
 
 

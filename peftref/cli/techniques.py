@@ -125,7 +125,10 @@ def check(
 
 def new(
     name: Annotated[str, typer.Argument(help="the name of the new technique")],
-    base: Annotated[str, typer.Option("--from", help="the technique that it begins as")] = "lora",
+    base: Annotated[
+        str | None,
+        typer.Option("--from", help="the technique that it begins as; left out, that of catalog/defaults.yaml"),
+    ] = None,
 ) -> None:
     """Write the commented YAML of a new technique into the current folder."""
     from peftref.design.new import write_new

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from peftref.data import data_folder
 from peftref.design.canonical import equation_lines, flow, modeline, top
 from peftref.design.catalog import section_files
+from peftref.design.defaults import defaults
 from peftref.design.fields import NAME
 from peftref.design.load import load
 from peftref.design.technique import Insert, Leaf, Technique
@@ -38,8 +39,8 @@ _SHOWN: dict[str, str] = {
 """What a field that is left out could look like; written as a comment."""
 
 
-def new(name: str, base: str = "lora") -> str:
-    """The commented YAML of a new technique that begins as a copy of another; it passes the check as it is.
+def new(name: str, base: str | None = None) -> str:
+    """The commented YAML of a new technique that begins as a copy of another, of the default where none is named; it passes the check as it is.
 
     Raises PeftrefError `bad-name`, `technique-exists` where the name is taken, `unknown-technique` for the base.
     """
@@ -49,10 +50,10 @@ def new(name: str, base: str = "lora") -> str:
     taken = section_files("techniques").get(name)
     if taken:
         raise fail("technique-exists", f"there is a technique {name} in {taken[0]}", hint="choose another name")
-    return derive(name, load(base))
+    return derive(name, load(base or defaults().new))
 
 
-def write_new(name: str, base: str = "lora", folder: Path | None = None) -> Path:
+def write_new(name: str, base: str | None = None, folder: Path | None = None) -> Path:
     """Writes `NAME.yaml` into a folder, the current one where none is given. Raises `file-exists`, never overwrites."""
     return write_whole((folder or Path()) / f"{name}.yaml", new(name, base).encode())
 

@@ -8,7 +8,7 @@ from peftref.analyse.diff import diff, relatives
 from peftref.analyse.row import PEFT_REF
 from peftref.analyse.rows import catalog_rows
 from peftref.analyse.typology import PROPERTIES, typology
-from peftref.bench.compare import FOUNDING
+from peftref.design.defaults import defaults
 from peftref.design.load import load, read, techniques
 
 ROWS = {
@@ -132,7 +132,7 @@ def test_names_of_leaves_make_no_difference() -> None:
 
 
 def test_the_nearest_relatives() -> None:
-    near = relatives(load("pfeiffer"), typology(FOUNDING), 2)
+    near = relatives(load("pfeiffer"), typology(defaults().compare), 2)
     assert [each.name for each in near] == ["houlsby", "tiny_attention"]
     assert near[0].differing == ("workspace",)
     assert relatives(load("pfeiffer"), catalog_rows(), 1)[0].distance <= 1

@@ -130,7 +130,9 @@ class _Chosen:
 
     def products(self) -> tuple[str, ...]:
         """The leaves that are multiplied with x as it comes in."""
-        return products((better for _, better, _ in self.values.values()), self.placement.insertion.leaves)
+        return products(
+            (better for _, better, _ in self.values.values()), self.placement.insertion.leaves, self.measure
+        )
 
     def costs(self) -> list[tuple[Cost, bool]]:
         """What each value costs, and whether a matrix as large as the weight, that is multiplied with x, has a gradient."""
@@ -161,7 +163,7 @@ class _Chosen:
                 measure.cost(value),
                 self._cost(better),
                 tuple(_step(each) for each in decisions),
-                products([better], insertion.leaves) if shared else (),
+                products([better], insertion.leaves, measure) if shared else (),
                 tuple(show(part) for part in foldable(better, effect.scope)),
                 rule.show(),
             )

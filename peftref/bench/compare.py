@@ -51,7 +51,7 @@ class Result:
 
 
 def compare(
-    techniques: Sequence[str | Wanted] = (),
+    techniques: Sequence[str | Wanted] | None = None,
     *,
     host: Any = None,
     task: str | Task | None = None,
@@ -68,14 +68,14 @@ def compare(
 ) -> Result:
     """Compares techniques on a host and a task, and keeps one record per run in a folder; the same call goes on where it stopped.
 
-    techniques: without any, those of `catalog/defaults.yaml`.
+    techniques: left out, those of `catalog/defaults.yaml`.
     host: a folder, a hub name, a config or a live model; without one, the offline host. task: a task's name, `data` a folder or
     file that goes before the task's own source; data alone are a task with the columns `text` and `label`, and without a host and
     data there is the offline task. seeds: runs per technique. steps: optimizer steps of a run; each learning rate of `lrs` is tried
     for a third of them. budget: `0.5%` of the host or a number of trained parameters that every technique is sized to. measured:
     also time, FLOPs and memory. show: progress on the terminal. Raises PeftrefError with what is wrong before anything is trained.
     """
-    chosen, wanted = _asked(techniques or defaults().compare, host, task, data)
+    chosen, wanted = _asked(defaults().compare if techniques is None else techniques, host, task, data)
     where = pick_device(device)
     pin_threads()
     grid = tuple(sorted(set(lrs or LRS)))

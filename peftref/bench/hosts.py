@@ -203,7 +203,8 @@ def _facts(host: Any, kind: Any, resolving: float) -> Record:
 
     core = host.lacks.get("attention.core", "")
     family = family_of(host.model_type)
-    how = "map" if family and core == family.why else "walk" if core == OWN else "probe"
+    cached = any(site.form == "cache" for site in host.sites)
+    how = "map" if family and (cached or core == family.why) else "walk" if cached or core == OWN else "probe"
     return {
         "class": kind.__name__,
         "how": how,

@@ -52,9 +52,10 @@ def compare(
     """Train techniques on a host for a task, evaluate and measure them, and write a report; the same command again goes on."""
     from peftref.bench.compare import LRS
     from peftref.bench.compare import compare as compared
+    from peftref.design.defaults import defaults
     from peftref.design.given import entrant, rates
 
-    chosen = [entrant(name, settings or ()) for name in names or ()]
+    chosen = [entrant(name, settings or ()) for name in names or defaults().compare]
     with interruptible():
         result = compared(
             chosen,

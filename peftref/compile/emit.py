@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from peftref.lang import einsum
+from peftref.compile.atom import atom
+from peftref.compile.contraction import contraction
+from peftref.lang.einsum import parse_pattern
 from peftref.lang.expr import Call, Expr, Name, Number, Text, walk
 from peftref.lang.ops import TABLE
 from peftref.lang.read_size import size_of
@@ -18,8 +20,6 @@ from peftref.rewrite.optimise import simplify
 
 LONGEST = 72
 """Letters of an expression beyond which it becomes a variable of its own."""
-SMALL = 16
-"""Entries of stacked matrices up to which their products are written out, entry by entry."""
 
 
 @dataclass
@@ -107,7 +107,7 @@ class Emitter:
         args = self._aligned(expr) if op.elementwise else [self.expression(arg) for arg in expr.args]
         if op.setting is not None and len(args) < op.arity[1]:
             args.append(repr(self.numbers[op.setting]))
-        atoms = [self._atom(arg) for arg in args] if op.symbol or op.torch.startswith("{0}") else args
+        atoms = [atom(arg) for arg in args] if op.symbol or op.torch.startswith("{0}") else args
         options = {name: self._size(given, default) for name, given, default in _options(expr)}
         options["axes"] = len(self.scope.kind(expr.args[0]).dims)
         return op.torch.format(*atoms, operands=", ".join(args), **options)
@@ -133,7 +133,7 @@ class Emitter:
         for arg in expr.args:
             source, dims = self.expression(arg), len(self.scope.kind(arg).dims)
             missing = most - dims if self._is_tensor(arg) and (dims or self.scope.kind(arg).per != "none") else 0
-            sources.append(f"{self._atom(source)}[..., {', '.join(['None'] * missing)}]" if missing else source)
+            sources.append(f"{atom(source)}[..., {', '.join(['None'] * missing)}]" if missing else source)
         return sources
 
     def _is_tensor(self, expr: Expr) -> bool:
@@ -142,6 +142,8 @@ class Emitter:
     def _add(self, expr: Call) -> str:
         """A sum; where one side is a matrix times a value per token, both in one pass. `a + (b - c)` is `(a + b) - c` then."""
         a, right = expr.args
+        if (turned := self._shift_first(a, right)) is not None:
+            return self._add(turned)
         if isinstance(right, Call) and right.op == "sub" and self._once(right):
             b, c = right.args
             if isinstance(c, Call) and self._adds_product(expr, c):
@@ -152,7 +154,15 @@ class Emitter:
                 if self.scope.kind(sum_side).per == "none":
                     return f"F.linear({vector}, {matrix}, {self.expression(sum_side)})"
                 return f"op.add_product({self.expression(sum_side)}, {vector}, {matrix})"
-        return TABLE["add"].torch.format(*(self._atom(arg) for arg in self._aligned(expr)))
+        return TABLE["add"].torch.format(*(atom(arg) for arg in self._aligned(expr)))
+
+    def _shift_first(self, a: Expr, b: Expr) -> Call | None:
+        """`(p + q) + b` as `(p + b) + q`, where p is a product and b a constant: the product adds it in its own pass."""
+        if not (isinstance(a, Call) and a.op == "add" and self._once(a) and self.scope.kind(b).per == "none"):
+            return None
+        p, q = a.args
+        product = isinstance(p, Call) and self._adds_product(b, p)
+        return Call("add", (Call("add", (p, b)), q)) if product else None
 
     def _sub(self, expr: Call) -> str:
         """A difference; where a matrix times a value per token is taken from a value, both in one pass."""
@@ -160,7 +170,7 @@ class Emitter:
         if isinstance(product, Call) and self._adds_product(whole, product) and self.scope.kind(whole).per == "token":
             matrix, vector = (self.expression(arg) for arg in product.args)
             return f"op.add_product({self.expression(whole)}, {vector}, {matrix}, -1)"
-        return TABLE["sub"].torch.format(*(self._atom(arg) for arg in self._aligned(expr)))
+        return TABLE["sub"].torch.format(*(atom(arg) for arg in self._aligned(expr)))
 
     def _once(self, expr: Expr) -> bool:
         """Whether a part is wanted nowhere else, and has no name."""
@@ -182,47 +192,25 @@ class Emitter:
         if len(a.dims) == 2 and a.per == "none":
             if vector and b.per != "none":
                 if isinstance(left, Call) and left.op == "transpose" and left not in self.given:
-                    return f"{self._atom(self.expression(right))} @ {self._atom(self.expression(left.args[0]))}"
+                    return f"{atom(self.expression(right))} @ {atom(self.expression(left.args[0]))}"
                 return f"F.linear({self.expression(right)}, {self.expression(left)})"
-            return f"{self._atom(self.expression(left))} @ {self._atom(self.expression(right))}"
+            return f"{atom(self.expression(left))} @ {atom(self.expression(right))}"
         if vector:
-            return f"({self._atom(self.expression(left))} @ {self._atom(self.expression(right))}[..., None])[..., 0]"
-        return f"{self._atom(self.expression(left))} @ {self._atom(self.expression(right))}"
+            return f"({atom(self.expression(left))} @ {atom(self.expression(right))}[..., None])[..., 0]"
+        return f"{atom(self.expression(left))} @ {atom(self.expression(right))}"
 
     def _einsum(self, expr: Call) -> str:
         text, *args = expr.args
         assert isinstance(text, Text)
-        pattern = einsum.parse_pattern(text.value)
         sizes = {name: size.evaluate(self._sizes()) for name, size in self.scope.axes(expr).items()}
-        letters = {name: chr(97 + i) for i, name in enumerate(pattern.indices())}
-        words, sources = [], []
-        for arg, axes in zip(args, pattern.operands, strict=True):
-            lead = "..." if self.scope.kind(arg).per != "none" else ""
-            words.append(lead + "".join(letters[name] for axis in axes for name in axis))
-            source = self.expression(arg)
-            for back, axis in enumerate(reversed(axes)):
-                if len(axis) > 1:
-                    cut = ", ".join(str(sizes[name]) for name in axis)
-                    after = sum(len(later) for later in axes[len(axes) - back :])
-                    source = f"{self._atom(source)}.unflatten(-{after + 1}, ({cut}))"
-            sources.append(source)
-        lead = "..." if self.scope.kind(expr).per != "none" else ""
-        out = lead + "".join(letters[name] for axis in pattern.result for name in axis)
-        known = {letters[name]: size for name, size in sizes.items()}
-        source = (
-            _unrolled(words, out, sources, known)
-            or f'torch.einsum("{", ".join(words)} -> {out}", {", ".join(sources)})'
-        )
-        for back, axis in enumerate(reversed(pattern.result)):
-            if len(axis) > 1:
-                source += f".flatten(-{back + len(axis)}, -{back + 1})"
-        return source
+        operands = [(self.expression(arg), self.scope.kind(arg).per != "none") for arg in args]
+        return contraction(parse_pattern(text.value), operands, self.scope.kind(expr).per != "none", sizes)
 
     def _sizes(self) -> dict[str, int]:
         return {name: int(value) for name, value in self.numbers.items() if isinstance(value, int)}
 
     def _sum(self, expr: Call) -> str:
-        return f"{self._atom(self.expression(expr.args[0]))}.sum(-{len(self.scope.kind(expr.args[0]).dims)})"
+        return f"{atom(self.expression(expr.args[0]))}.sum(-{len(self.scope.kind(expr.args[0]).dims)})"
 
     def _part(self, expr: Call) -> str:
         inner, index, count = expr.args
@@ -230,13 +218,11 @@ class Emitter:
         assert isinstance(count, Number)
         kind = self.scope.kind(inner)
         width = kind.evaluate(self._sizes())[0] // int(count.value)
-        return f"{self._atom(self.expression(inner))}.narrow(-{len(kind.dims)}, {int(index.value) * width}, {width})"
+        return f"{atom(self.expression(inner))}.narrow(-{len(kind.dims)}, {int(index.value) * width}, {width})"
 
     def _concat(self, expr: Call) -> str:
         parts = [
-            f"{self._atom(self.expression(arg))}[:, 0]"
-            if self.scope.kind(arg).per == "sample"
-            else self.expression(arg)
+            f"{atom(self.expression(arg))}[:, 0]" if self.scope.kind(arg).per == "sample" else self.expression(arg)
             for arg in expr.args
         ]
         return f"op.concat({', '.join(parts)})"
@@ -274,40 +260,8 @@ class Emitter:
                 return self.numbers[name]
         raise ValueError("an option is a number or a setting")
 
-    @staticmethod
-    def _atom(source: str) -> str:
-        """The source in parentheses where an operator may follow it."""
-        plain = source.replace(".", "").replace("_", "").isalnum()
-        return source if plain or _closed(source) else f"({source})"
-
-
-def _unrolled(words: list[str], out: str, sources: list[str], sizes: Mapping[str, int]) -> str | None:
-    """Stacked matrices of a few entries applied along one axis of a value per token; None where a contraction is no such thing."""
-    lead = [word.startswith("...") for word in words]
-    if sorted(lead) != [False, True]:
-        return None
-    (m, matrices), (x, value) = ((words[lead.index(one)], sources[lead.index(one)]) for one in (False, True))
-    found = einsum.along_axis(m, x.removeprefix("..."), out.removeprefix("..."))
-    if found is None or sizes[m[found[0][0]]] * sizes[m[found[0][1]]] > SMALL:
-        return None
-    order, at = found
-    turned = matrices if order == tuple(range(len(order))) else f"{Emitter._atom(matrices)}.permute{order}"
-    return f"op.unrolled({turned}, {value}, {at})"
-
 
 def _options(expr: Call) -> list[tuple[str, Expr | None, int | None]]:
     """The options of a call: the name, what was given, and the default."""
     given = dict(expr.options)
     return [(name, given.get(name), default) for name, default in TABLE[expr.op].options]
-
-
-def _closed(source: str) -> bool:
-    """Whether a source is one call or one parenthesised group: `f(a, b)`, `(a + b)`, `f(a).g(b)`."""
-    depth = 0
-    for position, letter in enumerate(source):
-        depth += (letter in "([") - (letter in ")]")
-        if depth == 0 and letter == " ":
-            return False
-        if depth == 0 and letter == "-" and position == 0:
-            return False
-    return True

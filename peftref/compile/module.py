@@ -76,7 +76,7 @@ class Inserted(nn.Module):
         made = _classes(technique, load or Load())
         plain = [made.source(placement) for placement in placed]
         alone = [made.alone(placement) for placement in placed]
-        asked = [() if one else source.products() for source, one in zip(plain, alone, strict=True)]
+        asked = [() if one else source.products for source, one in zip(plain, alone, strict=True)]
         shared_by = together([placement.site for placement in placed], asked)
         self.sources = [
             made.source(placement, products if shared else ())

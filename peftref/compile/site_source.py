@@ -27,8 +27,8 @@ from peftref.rewrite.share import product, products
 class SiteSource:
     """A generated class: its name and text, what its forward reads and gives, its leaves, the decisions behind its form.
 
-    mixes: whether it reads other tokens, and so needs to know the running call. stacked: the leaves whose product with x is made
-    together with those of other sites.
+    mixes: whether it reads other tokens, and so needs to know the running call. products: the leaves whose product with x can be
+    made together with those of other sites; stacked: those whose product is.
     """
 
     name: str
@@ -39,11 +39,8 @@ class SiteSource:
     values: tuple[Expr, ...]
     decisions: tuple[Decision, ...]
     mixes: bool = False
+    products: tuple[str, ...] = ()
     stacked: tuple[str, ...] = ()
-
-    def products(self) -> tuple[str, ...]:
-        """The leaves that are multiplied with x as it comes in: their products can be one with those of other sites."""
-        return products(self.values, self.leaves)
 
     def __deepcopy__(self, memo: object) -> SiteSource:
         return self
@@ -109,7 +106,10 @@ def value_source(
     body = [line for block in kept for line in (block.call,)] + emitter.lines
     text = _class(title, insertion, own, more, kept, [tensors[name] for name in used], body, results)
     values_made = tuple(better.values())
-    return SiteSource(title, text, tuple(used), tuple(better), own, values_made, tuple(decisions), mixes, stacked)
+    asked = products(values_made, own, measure)
+    return SiteSource(
+        title, text, tuple(used), tuple(better), own, values_made, tuple(decisions), mixes, asked, stacked
+    )
 
 
 @dataclass(frozen=True, slots=True)

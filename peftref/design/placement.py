@@ -77,6 +77,7 @@ def placements(technique: Technique, host: Host) -> tuple[Placement, ...]:
         placed = [Placement(site, insertion, _had(insertion.effects[site.slot], site)) for site in sites]
         found += [placement for placement in placed if placement.values]
         problems += [problem for placement in placed for problem in _unread(placement, host)]
+        problems += _no_past(placed, host)
     problems += [] if problems else _early(found, host)
     if problems:
         raise PeftrefError(problems)
@@ -113,6 +114,33 @@ def _unread(placement: Placement, host: Host) -> Iterator[Problem]:
         if "E" in placement.site.lacks and "E" in dict(leaf.init_args).values():
             text = f"{placement.site.name} of {host.name} has no embedding matrix for {leaf.name} to begin from"
             yield Problem("unknown-quantity", text, hint="give the leaf another init")
+
+
+def _no_past(placed: list[Placement], host: Host) -> list[Problem]:
+    """What would stand in the cache of attention that a host computes itself, and is no past of every layer, counted like tokens."""
+    behind = [placement for placement in placed if placement.site.form == "cache"]
+    stacks = {each.site.stack for each in behind}
+    layers = [len({each.site.layer for each in behind if each.site.stack == name}) for name in stacks]
+    if layers == [host.stack(name).n_layers for name in stacks] and all(map(_past, behind)):
+        return []
+    text = f"{host.name} computes attention itself: there, keys and values of all layers can begin with rows that are counted, and no more"
+    return [
+        Problem(
+            "core-own", text, hint="a prompt at `embedding`, or a host that attends through transformers' interface"
+        )
+    ]
+
+
+def _past(placement: Placement) -> bool:
+    """Whether a placement puts rows of its own in front of keys and values, and does nothing else."""
+
+    def rows(name: str, value: Expr) -> bool:
+        if not isinstance(value, Call) or value.op != "concat" or name not in ("k", "v"):
+            return False
+        *front, last = value.args
+        return last == Name(name) and all(placement.effect.scope.kind(each).per == "none" for each in front)
+
+    return placement.insertion.counted and all(rows(name, value) for name, value in placement.values.items())
 
 
 def _early(placed: list[Placement], host: Host) -> Iterator[Problem]:

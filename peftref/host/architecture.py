@@ -13,8 +13,11 @@ from pydantic import BaseModel, ConfigDict
 
 Per = Literal["none", "token"]
 Kind = Literal["linear", "sublayer", "activation", "norm", "core", "sequence"]
-Form = Literal["matrix", "transposed", "table", "convolution"]
-"""How a linear slot's weight is stored: [d_out, d_in], [d_in, d_out], one row for each token id, or a convolution's kernels."""
+Form = Literal["matrix", "transposed", "table", "convolution", "cache"]
+"""How a linear slot's weight is stored: [d_out, d_in], [d_in, d_out], one row for each token id, or a convolution's kernels.
+
+`cache`: attention that a model computes itself, which is reached through its cache alone.
+"""
 
 SIZES: dict[str, str] = {
     "d_in": "width of what the slot reads",

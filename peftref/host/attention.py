@@ -35,7 +35,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """One attention with its projections and head sizes. core_reason: why there is no core to be had, empty if there is."""
+    """One attention with its projections and head sizes. core_reason: why there is no core to be had, empty if there is.
+
+    cached: the core is reached through the cache alone, in front of keys and values.
+    """
 
     attend: Attend
     query: Part
@@ -44,6 +47,7 @@ class Attention:
     output: Part
     sizes: Mapping[str, int]
     core_reason: str = ""
+    cached: bool = False
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -75,7 +79,8 @@ def _attention(flow: Flow, tracer: RowTracer, attend: Attend) -> Attention:
         "d_head": d_head,
         "d_value": d_value,
     }
-    return Attention(attend, query, key, value, _output(flow, attend), sizes, OWN if attend.own else "")
+    reason = OWN if attend.own and not attend.cached else ""
+    return Attention(attend, query, key, value, _output(flow, attend), sizes, reason, attend.cached)
 
 
 def _heads(attend: Attend, part: Part, shape: tuple[int, ...]) -> int:

@@ -1,7 +1,9 @@
-"""Whether tokens see later ones, where nothing in the graph says so: a later token of a small random instance is changed, and looked back."""
+"""What nothing in the graph says of attention that a model computes itself, seen on a small random instance: whether tokens see later
+ones, and whether rows can stand in its cache."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +13,7 @@ from transformers import PreTrainedModel
 
 from peftref.host.build import build, inputs_that_run, quiet, shake
 from peftref.host.graph import Attend, Graph
+from peftref.host.past import takes_past
 from peftref.host.shadow import tensors_of
 from peftref.host.shrink import SCALES, shrunken
 from peftref.problem import PeftrefError
@@ -18,24 +21,34 @@ from peftref.problem import PeftrefError
 FAR = 1e-6
 """How far a number may be from another, as a share of the largest, and still be the same."""
 MOST_PARAMETERS = 50_000_000
+CACHES = {"past_key_values", "past_key_value", "layer_past"}
+"""How attention modules call the cache that they are given."""
 
 
 def with_causality(graph: Graph, model: PreTrainedModel) -> Graph:
-    """The graph, in which attention that a model computes itself is said to be causal where its tokens do not see later ones."""
+    """The graph, in which attention that a model computes itself is said to be causal where its tokens do not see later ones.
+
+    And cached, where its keys and values go through the cache.
+    """
     within = _decoder(model)
     if not any(_open(attend, within) for attend in graph.attends):
         return graph
-    causal = looks_back_only(model)
-    told = (replace(attend, causal=causal) if _open(attend, within) else attend for attend in graph.attends)
-    return replace(graph, attends=tuple(told))
+    small = small_instance(model)
+    causal = None if small is None else looks_back_only(*small)
+    cached = bool(causal) and within is None and small is not None and takes_past(*small)
+
+    def told(attend: Attend) -> Attend:
+        asks = not CACHES.isdisjoint(graph.modules[attend.path].arguments)
+        return replace(attend, causal=causal, cached=cached and asks) if _open(attend, within) else attend
+
+    return replace(graph, attends=tuple(map(told, graph.attends)))
 
 
-def looks_back_only(model: PreTrainedModel) -> bool | None:
-    """Whether what a model of this class gives for a token depends on no later one; None where no small instance runs.
+def small_instance(model: PreTrainedModel) -> tuple[PreTrainedModel, dict[str, Tensor]] | None:
+    """A small random instance of a model's class with what it can be called with; None where none runs.
 
     The model is not run, and random numbers go on as before.
     """
-    name = "decoder_input_ids" if model.config.is_encoder_decoder else "input_ids"
     for scale in SCALES:
         try:
             config = shrunken(model.config, scale)
@@ -48,12 +61,18 @@ def looks_back_only(model: PreTrainedModel) -> bool | None:
             inputs = inputs_that_run(small)
         except PeftrefError:
             continue
-        return _unmoved(small, inputs, name) if name in inputs else None
+        return small, inputs
     return None
 
 
-def _unmoved(model: PreTrainedModel, inputs: dict[str, Tensor], name: str) -> bool | None:
-    """Whether a change of the last token leaves what is given for those before it."""
+def looks_back_only(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> bool | None:
+    """Whether what a small model gives for a token depends on no later one: a change of the last token leaves those before it.
+
+    None where it has no tokens, or gives no vector for each.
+    """
+    name = "decoder_input_ids" if model.config.is_encoder_decoder else "input_ids"
+    if name not in inputs:
+        return None
     ids = inputs[name]
     changed = ids.clone()
     changed[:, -1] = torch.where(ids[:, -1] == ids[0, 0], ids.max(), ids[0, 0])

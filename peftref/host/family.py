@@ -44,6 +44,9 @@ class AttentionMap(Frozen):
     d_head: Expression
     d_value: Expression | None = None
     causal: bool
+    cached: bool = Field(
+        default=False, description="whether keys and values go through the cache, so that rows can stand there"
+    )
     query: PartMap
     key: PartMap
     value: PartMap

@@ -76,7 +76,7 @@ class Attend:
     """One call of the attention function: the event that stands for it, the module that called it, what went in and out.
 
     causal: None where neither the mask nor the module says. own: the module computes attention itself, and not through
-    transformers' attention interface.
+    transformers' attention interface. cached: its keys and values go through a cache all the same.
     """
 
     event: int
@@ -88,6 +88,7 @@ class Attend:
     output: int
     causal: bool | None
     own: bool = False
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

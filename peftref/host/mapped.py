@@ -55,7 +55,8 @@ class _Reader:
             raise ValueError(f"the heads of {call.path} do not fit its projections")
         q, k, v, o = (self._projection(part) for part in (query, key, value, output))
         attend = Attend(q.event, call.index, call.path, q.h, k.h, v.h, o.x, self._map.causal)
-        return Attention(attend, query, key, value, output, sizes, core_reason=self._family.why)
+        reason = "" if self._map.cached else self._family.why
+        return Attention(attend, query, key, value, output, sizes, reason, self._map.cached)
 
     def _part(self, call: Call, part: PartMap) -> Part:
         path = f"{call.path}.{part.path}" if part.path else call.path

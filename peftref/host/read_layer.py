@@ -50,7 +50,7 @@ class LayerReader:
         self._norms_of(slot, entering, residual)
         for role, part in (("query", attention.query), ("key", attention.key), ("value", attention.value)):
             self._write(f"{slot}.{role}", self._writer.linear(part, call), attention.sizes)
-        core = attention.core_reason or Draft(attention.attend.path, {})
+        core = attention.core_reason or Draft(attention.attend.path, {}, form="cache" if attention.cached else "matrix")
         self._write(f"{slot}.core", core, attention.sizes)
         self._write(f"{slot}.output", self._writer.linear(attention.output, call), attention.sizes)
         self._sublayer(slot, entering, residual, attention.sizes)

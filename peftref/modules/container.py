@@ -23,6 +23,7 @@ from peftref.problem import fail
 from peftref.running.checkpointing import Entrances
 from peftref.running.core import CoreTap
 from peftref.running.flow import Flow
+from peftref.running.keys import Keys
 from peftref.running.positions import PositionTap, counted_rows
 from peftref.running.run import Run
 from peftref.running.samples import Part, Samples
@@ -93,16 +94,20 @@ class Modules(nn.Module):
             run.siblings = self._siblings(model, site, run)
             if run.alone is not None:
                 run.alone.siblings = run.siblings
-        if site.kind == "core":
+        if site.kind == "core" and site.form == "cache":
+            stack = self._stack(model, site.stack)
+            stack.keys = stack.keys or Keys(stack.entry, self.runs, partial(self._counted, site.stack))
+            stack.keys.add(site, model.get_submodule(site.path))
+        elif site.kind == "core":
             if f"core {site.name}" not in self.taps:
                 self.taps[f"core {site.name}"] = CoreTap(model.get_submodule(site.path), site, self.runs)
             if placement.insertion.counted and f"positions {site.stack}" not in self.taps:
-                stack = self.host.stack(site.stack)
-                self.taps[f"positions {site.stack}"] = PositionTap(model, stack, partial(self._counted, stack.name))
+                place = self.host.stack(site.stack)
+                self.taps[f"positions {site.stack}"] = PositionTap(model, place, partial(self._counted, place.name))
         elif site.kind == "sequence" and "h" in placement.values:
-            stack = self.host.stack(site.stack)
-            reader = self.host.stack(stack.feeds) if stack.feeds else None
-            self._stack(model, site.stack).lengthen(model, site, stack, reader, self.runs)
+            grown = self.host.stack(site.stack)
+            reader = self.host.stack(grown.feeds) if grown.feeds else None
+            self._stack(model, site.stack).lengthen(model, site, grown, reader, self.runs)
         else:
             self._output(model, site)
         if mixes or placement.effect.carries:

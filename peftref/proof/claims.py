@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
+from peftref.host.past import TRIED, cache_layer, past_of, some_rows
 from peftref.host.site import Site
 from peftref.proof.linear import is_its_map
 from peftref.proof.local import across_tokens
-from peftref.proof.trial import Seen, Trial, shift
+from peftref.proof.trial import Seen, Trial, differ, shift
 
 Finding = tuple[bool | None, str]
 PARTS = ("query", "key", "value")
@@ -29,7 +31,7 @@ def claim(trial: Trial, site: Site) -> Finding:
 
 def _projection(trial: Trial, site: Site, component: str, role: str) -> Finding:
     core = trial.site(site, f"{component}.core")
-    if core is None:
+    if core is None or core.form == "cache":
         return across_tokens(trial, site, component, role)
     flags = trial.moved_qkv(trial.run(site.ports["h"], shift), core.path)
     if flags is None:
@@ -48,11 +50,33 @@ def _same_rows(site: Site, other: Site | None) -> bool:
 
 
 def _core(trial: Trial, site: Site, component: str) -> Finding:
+    if site.form == "cache":
+        return _cached(trial, site, component)
     if site.path not in trial.base.attended:
         return None, "its attention was not called in the small instance"
     after = trial.run(change=shift, core=site.path)
     output = trial.site(site, f"{component}.output")
     return _reaches(trial, after, output, "x", "what it gives", "what the output projection reads")
+
+
+def _cached(trial: Trial, site: Site, component: str) -> Finding:
+    """Rows in the cache of a layer change what its output projection reads, and not its own query."""
+    sites = [each for each in trial.host.sites if (each.slot, each.stack) == (site.slot, site.stack)]
+    layers = {each.name: cache_layer(each, trial.model.get_submodule(each.path)) for each in sites}
+
+    def seen(size: float) -> Seen:
+        sizes = {layer: size if name == site.name else 1.0 for name, layer in layers.items()}
+        return trial.run(past=past_of(TRIED, {layer: partial(some_rows, each) for layer, each in sizes.items()}))
+
+    output, query = (trial.site(site, f"{component}.{role}") for role in ("output", "query"))
+    if output is None or query is None:
+        return None, "its query and output projections are not both known"
+    one, other = seen(1.0), seen(2.0)
+    read, own = (
+        differ(*(run.ports.get(port) for run in (one, other))) for port in (output.ports["x"], query.ports["h"])
+    )
+    words = f"{'change' if read else 'do not change'} what the output projection reads, and {'change' if own else 'not'} the query"
+    return read and not own, f"rows in its cache {words}"
 
 
 def _output(trial: Trial, site: Site, component: str) -> Finding:

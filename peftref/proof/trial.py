@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Cache
 
+from peftref.host.past import CACHE, FIXED
 from peftref.host.shadow import tensors_of
 from peftref.host.site import Port, Site
 from peftref.proof.instance import Instance
@@ -49,10 +51,11 @@ class Trial:
         change: Change | None = None,
         core: str | None = None,
         held: Port | None = None,
+        past: Cache | None = None,
     ) -> Seen:
         """Run with the value at a port changed, or with what the attention of a module at path `core` gives.
 
-        held: a port whose value stays what it is without the change.
+        held: a port whose value stays what it is without the change. past: the cache that the tokens follow.
         """
         seen = Seen()
 
@@ -73,7 +76,7 @@ class Trial:
                 stack.enter_context(hooked(self.model, each, noted(each)))
             stack.enter_context(spied(self.model, told))
             torch.manual_seed(0)
-            seen.outputs = tuple(tensors_of(_plain(self.model(**_copied(self._inputs)))))
+            seen.outputs = tuple(tensors_of(_plain(self.model(**_copied(self._inputs, past)))))
         return seen
 
     def moved(self, after: Seen, port: Port | None) -> bool:
@@ -114,5 +117,8 @@ def _plain(output: Any) -> Any:
     return dict(output) if isinstance(output, Mapping) else output
 
 
-def _copied(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in inputs.items()}
+def _copied(inputs: Mapping[str, Tensor], past: Cache | None) -> dict[str, Any]:
+    copied = {name: tensor.clone() for name, tensor in inputs.items()}
+    if past is None:
+        return copied
+    return {name: value for name, value in copied.items() if name not in FIXED} | {CACHE: past}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 from peftref.lang.expr import Call, Expr, Name, Number, rebuild, walk
 from peftref.rewrite.contract import contract
@@ -75,11 +76,25 @@ def _forms(simple: Expr, meter: Meter) -> dict[Expr, tuple[str, ...]]:
 
 
 def _best(simple: Expr, meter: Meter) -> tuple[Expr, tuple[Decision, ...]]:
-    decisions: list[Decision] = []
-    result = _products(simple, meter, decisions)
-    if meter.cost(result).score >= meter.cost(simple).score:
-        return simple, ()
-    return result, tuple(decisions)
+    """The cheapest order of every product: each by itself, or with the values that the whole reads in several places as given."""
+    best: Expr = simple
+    found: tuple[Decision, ...] = ()
+    for known in (meter, replace(meter, given=meter.given | _repeated(simple, meter))):
+        decisions: list[Decision] = []
+        result = _products(simple, known, decisions)
+        if meter.cost(result).score < meter.cost(best).score:
+            best, found = result, tuple(decisions)
+    return best, found
+
+
+def _repeated(expr: Expr, meter: Meter) -> frozenset[Expr]:
+    """The values per token that stand in several places."""
+    uses = Counter(arg for node in {*walk(expr)} if isinstance(node, Call) for arg in node.args)
+    return frozenset(
+        part
+        for part, count in uses.items()
+        if count > 1 and isinstance(part, Call) and meter.scope.kind(part).per == "token"
+    )
 
 
 def simplify(expr: Expr) -> Expr:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from peftref.host.site import Site
 from peftref.lang.expr import Call, Expr, Name, call, rebuild, walk
+from peftref.rewrite.cost import Meter
 
 
 def without_dropout(expr: Expr, numbers: Mapping[str, object]) -> Expr:
@@ -30,15 +31,28 @@ def product(leaf: str) -> Expr:
     return call("matmul", Name(leaf), Name("x"))
 
 
-def products(values: Iterable[Expr], leaves: Iterable[str]) -> tuple[str, ...]:
-    """The leaves that are multiplied with x as it comes in.
+def products(values: Iterable[Expr], leaves: Iterable[str], meter: Meter) -> tuple[str, ...]:
+    """The narrow leaves that are multiplied with x as it comes in.
+
+    A leaf is narrow with half as many rows as x has numbers, or fewer: a wider one takes longer to be stacked than x to be read,
+    and what is kept of one product would keep all of them.
 
     >>> from peftref.lang.parse import parse_expression
-    >>> products([parse_expression("h + B @ (A @ x)")], ["A", "B"])
+    >>> from peftref.lang.read_size import parse_size
+    >>> from peftref.lang.scope import Leaf, scope_at
+    >>> from peftref.rewrite.cost import Load
+    >>> leaf = lambda name, *dims: Leaf(name, tuple(parse_size(dim) for dim in dims))
+    >>> leaves = {"A": leaf("A", "r", "d_in"), "B": leaf("B", "d_out", "r"), "Q": leaf("Q", "d_out", "d_in")}
+    >>> meter = Meter(scope_at("attention.query", leaves, {"r": 8}), {"r": 8, "d_in": 768, "d_out": 768}, Load())
+    >>> products([parse_expression("Q @ x + B @ (A @ x)")], leaves, meter)
     ('A',)
     """
     nodes = {node for value in values for node in walk(value)}
-    return tuple(leaf for leaf in leaves if product(leaf) in nodes)
+    return tuple(leaf for leaf in leaves if product(leaf) in nodes and _narrow(meter.shape(Name(leaf))))
+
+
+def _narrow(shape: tuple[int, ...]) -> bool:
+    return 2 * shape[0] <= shape[-1]
 
 
 def read_by(site: Site) -> str:

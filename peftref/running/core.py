@@ -67,15 +67,8 @@ class CoreTap:
         before = k.shape[2]
         own = Own(self.module)
         now: dict[str, Any] = {"x": self.x, "q": q.transpose(1, 2), "k": k.transpose(1, 2), "v": v.transpose(1, 2)}
-        parts: Parts = []
-        for part, mine in by_part(runs):
-            known = dict(now) if part is None else {name: part.take(value) for name, value in now.items()}
-            for run in mine:
-                if "o" not in run.gives:
-                    with nullcontext() if part is None else part.alone():
-                        known |= run(self.site, own, **known)
-            parts.append((part, mine, known))
-        now = _together(now, parts)
+        parts = brought(runs, self.site, own, now)
+        now = together(now, parts)
         added = now["k"].shape[1] - before
         if added:
             mask = wider(mask, q, before, added, self.module, more)
@@ -94,12 +87,27 @@ class CoreTap:
         return out, weights
 
 
-def _together(now: dict[str, Any], parts: Parts) -> dict[str, Any]:
+def brought(runs: list[Run], site: Site, own: Own, now: dict[str, Any]) -> Parts:
+    """What the runs of each part of the batch make of q, k and v [batch, tokens, heads, width], before attention."""
+    parts: Parts = []
+    for part, mine in by_part(runs):
+        known = dict(now) if part is None else {name: part.take(value) for name, value in now.items()}
+        for run in mine:
+            if "o" not in run.gives:
+                with nullcontext() if part is None else part.alone():
+                    known |= run(site, own, **known)
+        parts.append((part, mine, known))
+    return parts
+
+
+def together(now: dict[str, Any], parts: Parts) -> dict[str, Any]:
     """q, k and v of all samples; those of some that have more keys are padded in front for the others."""
     apart = [(part, known) for part, _, known in parts if part is not None]
     if not apart:
         return parts[0][2] if parts else now
-    return now | {name: joined(now[name], [(part, known[name]) for part, known in apart]) for name in "qkv"}
+    return now | {
+        name: joined(now[name], [(part, known[name]) for part, known in apart]) for name in "qkv" if name in now
+    }
 
 
 def _pads(parts: Parts, keys: int, count: int) -> Tensor | None:

@@ -21,6 +21,7 @@ from peftref.host.site import Site
 from peftref.problem import fail
 from peftref.running.checkpointing import checkpointing
 from peftref.running.flow import Flow, told_mask
+from peftref.running.keys import Keys
 from peftref.running.longer import (
     after_rows,
     begun,
@@ -51,6 +52,7 @@ class StackTap:
         self.entry = model.get_submodule(stack.entry)
         self.names = arguments(self.entry)
         self.site: Site | None = None
+        self.keys: Keys | None = None
         self.mixes = False
         self.packing = Packing(0)
         self.pads: Tensor | None = None
@@ -89,6 +91,7 @@ class StackTap:
             self.flow.samples.times(batch_shape(given)[0])
         runs = self._growing()
         numbers = packed(self.entry, given)
+        keeps = caching(self.entry, given)
         if self.mixes and given.get("past_key_values") is None and self._begins(given):
             given["past_key_values"] = begun(self.entry, given)
         cache = given.get("past_key_values")
@@ -99,8 +102,12 @@ class StackTap:
             given = after_rows(given, rows, behind=windowed(self.entry))
         elif runs and not past and "inputs_embeds" in self.names:
             given = self._lengthening(given, runs)
+        keys = 0
+        if self.keys is not None and not past:
+            given, keys = self._with_keys(given, self.keys)
+            cache = given.get("past_key_values")
         if self.pads is not None:
-            given = told(given, self.pads, rows or self.packing.added, past, self.entry, self.names)
+            given = told(given, self.pads, rows or self.packing.added or keys, past + keys, self.entry, self.names)
         self.flow.shape = None if self.flow.samples is None else batch_shape(given)
         self.flow.cache = getattr(cache, "self_attention_cache", cache)
         self.flow.mask = told_mask(given.get("attention_mask"))
@@ -109,14 +116,32 @@ class StackTap:
         if "attention_mask" in given:
             given["attention_mask"] = fitted(given["attention_mask"], cache)
         try:
-            with checkpointing(self.entry, self.flow), enough(self.entry, given, 0) if rows or runs else nullcontext():
+            with (
+                checkpointing(self.entry, self.flow),
+                enough(self.entry, given, 0) if rows or runs or keys else nullcontext(),
+            ):
                 result = original(**given)
         finally:
             self.flow.cache = self.flow.mask = self.flow.packed = self.flow.carried = self.flow.shape = None
         if not past:
             for made in (cache, *(result.values() if isinstance(result, dict) else ())):
-                remember(made, self.packing.added, self.pads)
+                remember(made, self.packing.added + keys, self.pads)
+        if keys and not keeps and isinstance(result, dict):  # the cache was for these rows only
+            result = type(result)(**{name: value for name, value in result.items() if name != "past_key_values"})
         return _cut(result, self.packing) if self.leaving and self.leaves_at_entry else result
+
+    def _with_keys(self, given: dict[str, Any], found: Keys) -> tuple[dict[str, Any], int]:
+        """The arguments of a call whose keys and values begin with rows, and how many."""
+        added, pads = found.begin(given, batch_shape(given)[0])
+        if added and self.packing.numbers is not None:
+            text = "several sequences are packed into one row, and rows in front of their keys would stand in one cache"
+            raise fail("packed", text, hint="give each sequence a row of its own, with a mask [batch, tokens]")
+        if pads is not None and bool(pads.any()):
+            if self.packing.added:
+                text = "some samples of the batch get more rows in front of their keys than others, and prompts besides"
+                raise fail("samples-length", text, hint="run the samples of each technique in a batch of their own")
+            self.pads = pads
+        return (after_rows(given, added, behind=False) if added else given), added
 
     def _growing(self) -> list[Run]:
         """The runs that change the sequence itself, and not what it is looked up in."""

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 
+import peftref.compile.atom
+import peftref.compile.contraction
 import peftref.compile.emit
 import peftref.compile.functions as op
 import peftref.compile.oracle
@@ -28,7 +30,9 @@ from tests.lang.strategies import LEAVES, SETTINGS, SIZES, expressions, scope
 from tests.rewrite.test_rewrite import random_values
 
 
-@pytest.mark.parametrize("module", [peftref.compile.emit, peftref.compile.oracle])
+@pytest.mark.parametrize(
+    "module", [peftref.compile.atom, peftref.compile.contraction, peftref.compile.emit, peftref.compile.oracle]
+)
 def test_docstring_examples(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 

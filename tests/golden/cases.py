@@ -16,6 +16,7 @@ from transformers import (
     AttentionInterface,
     AutoModel,
     BertConfig,
+    BloomConfig,
     GPT2Config,
     ParakeetEncoderConfig,
     PretrainedConfig,
@@ -365,6 +366,19 @@ def other_tokens(folder: Path) -> object:
     return Carry(flow, "mine", {"s": (4,)}).read("s", torch.zeros(1, 2, 32), torch.float32)
 
 
+def no_past(folder: Path) -> object:
+    return attach(
+        AutoModel.from_config(BloomConfig(vocab_size=99, hidden_size=32, n_layer=2, n_head=4)), "adaption_prompt"
+    )
+
+
+def checkpointed_keys(folder: Path) -> object:
+    model = AutoModel.from_config(BloomConfig(vocab_size=99, hidden_size=32, n_layer=1, n_head=4))
+    attach(model, load("prefix", tokens=2))
+    model.gradient_checkpointing_enable()
+    return model.train()(input_ids=torch.tensor([[5, 6]]))
+
+
 def grouped(folder: Path) -> object:
     config = ParakeetEncoderConfig(
         hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48, subsampling_conv_channels=8,
@@ -538,6 +552,8 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "stack-order": stacked_on_no_linear_map,
     "shared-shape": shared_by_unequal_sites,
     "single-class": rows("text\tlabel\na\t1\nb\t1\nc\t1\n" + "".join(f"t{i}\t1\n" for i in range(40))),
+    "core-own": no_past,
+    "keys-cache": checkpointed_keys,
     "slot-absent": lambda folder: count(read(SOUND.replace("attention.query", "cross_attention.query")), "bert-base"),
     "study-locked": locked,
     "task-twice": task_twice,

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers as tf
 
-from peftref.host.causal import looks_back_only
+from peftref.host.causal import looks_back_only, small_instance
 from peftref.host.resolve import resolve
 
 SMALL = {"vocab_size": 99, "bos_token_id": 1, "eos_token_id": 2}
@@ -49,4 +49,6 @@ def test_the_decoder_of_two_stacks_is_tried_by_its_own_tokens() -> None:
 def test_it_agrees_with_what_masks_say(config: tf.PreTrainedConfig, causal: bool) -> None:
     with torch.device("meta"):
         model = tf.AutoModel.from_config(config)
-    assert looks_back_only(model) is causal
+    small = small_instance(model)
+    assert small is not None
+    assert looks_back_only(*small) is causal

@@ -19,10 +19,21 @@ CAUSAL: dict[str, Any] = {
         max_position_embeddings=64,
     ),
     "bloom": lambda: tf.BloomConfig(**TEXT, hidden_size=32, n_layer=2, n_head=4),
+    "falcon": lambda: tf.FalconConfig(
+        **TEXT, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_kv_heads=2, new_decoder_architecture=True,
+        alibi=False,
+    ),
+    "gpt_neo": lambda: tf.GPTNeoConfig(
+        **TEXT, hidden_size=32, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]], window_size=32,
+        max_position_embeddings=64,
+    ),
     "mistral": lambda: tf.MistralConfig(**TEXT, **WIDE, **GROUPED, sliding_window=WINDOW),
     "gemma2": lambda: tf.Gemma2Config(**TEXT, **WIDE, **GROUPED, sliding_window=WINDOW, query_pre_attn_scalar=8),
 }  # fmt: skip
-"""rotary; a table; a table with an offset; ALiBi; rotary within a window; the same in every other layer."""
+"""rotary; a table; a table with an offset; ALiBi; rotary, kept once for each head; a table; rotary within a window; the same in
+every other layer."""
+OWN = ("bloom", "falcon", "gpt_neo")
+"""They compute attention themselves, with a cache."""
 ENCODERS: dict[str, Any] = {
     "bert": lambda: tf.BertConfig(**TEXT, **WIDE),
     "roberta": lambda: tf.RobertaConfig(**TEXT, **WIDE, max_position_embeddings=64),

@@ -12,17 +12,16 @@ from torch import Tensor
 from peftref.design.load import load
 from peftref.modules.attach import attach, set_active
 from peftref.problem import PeftrefError
-from tests.running.hosts import CAUSAL, ENCODERS, PAIRS, build, tokens
+from tests.running.hosts import CAUSAL, ENCODERS, OWN, PAIRS, build, tokens
 from tests.running.techniques import AVERAGING, CORE, FIRST, KEYS, KINDS, LENGTHENING, REST, shake, stand
 from tests.small import small
 
 torch.set_num_threads(1)
-WITHOUT_CORE = ("bloom",)
 CASES = [
     *((family, name) for family in (*CAUSAL, *ENCODERS) for name in FIRST),
     *zip(cycle(("llama", "gpt2", "mistral", "bert")), (*REST, *AVERAGING), strict=False),
 ]
-CASES = [case for case in CASES if case[0] not in WITHOUT_CORE or case[1] not in (*KEYS, *CORE)]
+CASES = [case for case in CASES if case[0] not in OWN or case[1] not in CORE]
 PACKING = ("llama", "gpt2", "mistral", "gemma2")
 """Families whose hosts take packed sequences by their positions."""
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,34 @@ def known() -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long each technique is timed: rounds of one step each, at most so many seconds, and whether under `torch.compile`.
+    """How long each technique is timed: rounds of one step each, at most so many seconds, and in which way models are called.
 
-    warm_up: steps of each that are not counted, after the one in which the bytes saved are counted.
+    warm_up: steps of each that are not counted, after the one in which the bytes saved are counted. compiled: by `torch.compile`, all
+    of them; the bytes are those of the model as it is. autocast: in bfloat16 where torch's rules say so.
     """
 
     rounds: int = 15
     seconds: float = 120.0
     warm_up: int = 2
     compiled: bool = False
+    autocast: bool = False
+
+    def called(self, model: Any) -> Any:
+        """What is called and timed of a model."""
+        return torch.compile(model) if self.compiled else model
+
+
+class Autocast(nn.Module):
+    """A model that is called under autocast in bfloat16."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **batch: torch.Tensor) -> Any:
+        """What the model gives."""
+        with torch.autocast(next(self.model.parameters()).device.type, torch.bfloat16):
+            return self.model(**batch)
 
 
 def measure(stage: Stage, chosen: Sequence[Technique], effort: Effort) -> Iterator[dict[str, Any]]:
@@ -62,27 +82,29 @@ def measure(stage: Stage, chosen: Sequence[Technique], effort: Effort) -> Iterat
     for number, technique in enumerate(fitting):
         print(f"{stage.name}: {technique.name} ({number + 1} of {len(fitting)})", file=sys.stderr, flush=True)
         yield _one(_for_task(technique, stage), technique, effort)
+        gc.collect()  # a model and its taps know each other: python alone lets gigabytes of them pile up
 
 
 def _one(stage: Stage, technique: Technique, effort: Effort) -> dict[str, Any]:
-    own = _own(technique, stage)
+    own, way = _own(technique, stage), Autocast if effort.autocast else _as_it_is
     models: dict[str, Any] = {"peftref": own}
     extra: dict[str, Batch] = {"peftref": {}, "peft": told(technique, stage.batch)}
     problem = None
     try:
         models["peft"] = _theirs(technique, stage)
         _same(technique, own, models["peft"])
-        saved = {"peft": saved_bytes(models["peft"], {**stage.batch, **extra["peft"]})}
+        saved = {"peft": saved_bytes(way(models["peft"]), {**stage.batch, **extra["peft"]})}
     except Exception as error:  # a peer that cannot run the host is a result too
         models.pop("peft", None)
         saved = {}
         problem = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-    saved["peftref"] = saved_bytes(own, {**stage.batch, **extra["peftref"]})
-    called = {name: torch.compile(model) if effort.compiled else model for name, model in models.items()}
-    racing = [contender(name, model, _trained(models[name]), extra[name]) for name, model in called.items()]
-    times = step_times(
-        [*racing, stage.frozen()], [stage.batch], warm_up=effort.warm_up, rounds=effort.rounds, seconds=effort.seconds
-    )
+    saved["peftref"] = saved_bytes(way(own), {**stage.batch, **extra["peftref"]})
+    frozen = stage.frozen()
+    racing = [
+        *(contender(name, effort.called(way(model)), _trained(model), extra[name]) for name, model in models.items()),
+        replace(frozen, model=effort.called(way(frozen.model))),
+    ]
+    times = step_times(racing, [stage.batch], warm_up=effort.warm_up, rounds=effort.rounds, seconds=effort.seconds)
     return {
         "technique": technique.name,
         "host": stage.name,
@@ -98,6 +120,10 @@ def _one(stage: Stage, technique: Technique, effort: Effort) -> dict[str, Any]:
         "rounds": times["peftref"].rounds,
         "problem": problem,
     }
+
+
+def _as_it_is(model: Any) -> Any:
+    return model
 
 
 def _stands(technique: Technique, stage: Stage) -> bool:
@@ -179,7 +205,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--device")
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="all models by torch.compile")
+    parser.add_argument("--autocast", action="store_true", help="all models under autocast in bfloat16")
     parser.add_argument("--json", help="file for the records; those that it has already are not measured again")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -187,7 +214,7 @@ def main() -> None:
     place = environment(device)
     records = json.loads(Path(given.json).read_text())["records"] if given.json and Path(given.json).exists() else []
     done = {(record["host"], record["technique"]) for record in records}
-    effort = Effort(given.rounds, given.seconds, given.warm_up, given.compile)
+    effort = Effort(given.rounds, given.seconds, given.warm_up, given.compile, given.autocast)
     for name in given.host or ["bert-base", "llama-4x512"]:
         chosen = [load(one) for one in given.technique or known() if (name, one) not in done]
         if not chosen:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import transformers
+from torch.distributions import Distribution
 from torch.fx.experimental._config import patch as masks_take_all  # type: ignore[attr-defined]
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
@@ -122,7 +123,7 @@ def observe(model: PreTrainedModel) -> Graph:
     for inputs in inputs_of(model):
         if inputs:
             try:
-                with quiet(), masks_take_all(meta_nonzero_assume_all_nonzero=True):
+                with quiet(), _unchecked(), masks_take_all(meta_nonzero_assume_all_nonzero=True):
                     return record(model, inputs)
             except Exception as error:
                 said = _said(error)
@@ -154,6 +155,17 @@ def _shape_of(tensor: torch.Tensor) -> torch.Tensor:
 def _said(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+@contextmanager
+def _unchecked() -> Iterator[None]:
+    """Let distributions take parameters without looking at their numbers, which a meta tensor has not."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 @contextmanager

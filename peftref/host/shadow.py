@@ -91,7 +91,7 @@ class Shadows:
 
 
 class Numbers(TorchFunctionMode):
-    """While it is active, meta tensors made of numbers that are written out are known, and give known numbers as lists.
+    """While it is active, meta tensors made of numbers that are written out are known, and give known numbers as lists and in texts.
 
     Where the numbers are not known, zeros are given.
     """
@@ -107,7 +107,7 @@ class Numbers(TorchFunctionMode):
             real = self._shadows.real(args[0])
             with torch.utils._python_dispatch._disable_current_modes():
                 known = torch.zeros(args[0].shape, dtype=args[0].dtype, device="cpu") if real is None else real
-                return func(known)
+                return func(known, *args[1:])
         result = func(*args, **kwargs)
         if func in _WRITTEN and result.is_meta and not any(tensor.is_meta for tensor in tensors_of(args)):
             with torch.utils._python_dispatch._disable_current_modes():
@@ -116,7 +116,7 @@ class Numbers(TorchFunctionMode):
         return result
 
 
-_LISTED = (torch.Tensor.tolist, torch.Tensor.numpy)
+_LISTED = (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__format__)
 _WRITTEN = (torch.tensor, torch.as_tensor)
 
 

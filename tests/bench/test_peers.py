@@ -48,6 +48,16 @@ def test_peft_runs_beside_and_trains_as_much(tiny: stages.Stage, name: str, task
     assert record["rounds"] == 1
 
 
+@pytest.mark.parametrize("name", ["lora", "prompt"])
+def test_models_are_called_under_autocast(tiny: stages.Stage, name: str) -> None:
+    (plain,), (halved,) = (
+        measure(tiny, [small(load(name))], Effort(rounds=1, seconds=1, autocast=autocast)) for autocast in (False, True)
+    )
+    assert halved["problem"] is None
+    assert halved["trained"] == halved["trained_peft"] == plain["trained"]
+    assert halved["saved"] != plain["saved"]
+
+
 def test_what_peft_makes_another_technique_of_is_told_and_not_timed(tiny: stages.Stage) -> None:
     (record,) = measure(tiny, [load("qalora", r=4)], Effort(rounds=1, seconds=1))
     assert "GPTQ" in record["problem"]

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import BertConfig
 
 from peftref.cli import main
+from peftref.proof.record import Proof
 from tests.golden.faulty import SOUND
 
 FRONT = (
@@ -180,6 +182,28 @@ def test_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
         ["count", "full", "lora", "--host", "bert-base", "--json"],
     ):
         assert json.loads(run(capsys, *arguments)[1])
+
+
+def test_slots_are_proved(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = BertConfig(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
+    config.save_pretrained(tmp_path)
+    code, out, _ = run(capsys, "slots", "--host", str(tmp_path), "--prove")
+    assert code == 0
+    assert "attention.query" in out
+    assert "refuted" not in out
+    code, out, _ = run(capsys, "slots", "--host", str(tmp_path), "--prove", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert {each["verdict"] for each in found} == {"proved"}
+    assert {each["layer"] for each in found if each["slot"] == "attention.core"} == {0, 1}
+
+
+def test_a_refuted_slot_is_an_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    proof = Proof("ffn.up", "encoder", 0, "fc1", "refuted", "a change of it changes nothing")
+    monkeypatch.setattr("peftref.proof.prove.prove", lambda host: (proof,))
+    code, out, _ = run(capsys, "slots", "--host", "bert-base", "--prove")
+    assert code == 2
+    assert "a change of it changes nothing" in out
 
 
 def test_the_module_is_the_command() -> None:

@@ -43,6 +43,9 @@ PROBED: dict[str, Any] = {
 MAPPED: dict[str, Any] = {
     "bloom": lambda: tf.BloomConfig(**TEXT, hidden_size=32, n_layer=2, n_head=4),
     "falcon": lambda: tf.FalconConfig(**TEXT, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=False),
+    "longformer": lambda: tf.LongformerConfig(
+        **TEXT, **WIDE, attention_window=[4, 4], max_position_embeddings=64, sep_token_id=2
+    ),
     "mpnet": lambda: tf.MPNetConfig(**TEXT, **WIDE, max_position_embeddings=64),
     "deberta-v2": lambda: tf.DebertaV2Config(**TEXT, **WIDE, relative_attention=True, pos_att_type=["p2c", "c2p"]),
 }

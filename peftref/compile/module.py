@@ -29,6 +29,7 @@ from peftref.rewrite.share import read_by, together
 from peftref.running.bound import Bound
 from peftref.running.carry import Carry
 from peftref.running.flow import Context, Flow
+from peftref.running.positions import counted_rows
 from peftref.running.projection import Projection
 from peftref.running.run import Run
 from peftref.state.record import Fact
@@ -43,8 +44,8 @@ class Inserted(nn.Module):
 
     Parameters of a site stand under the site's own name (`leaves.decoder.3.attention.query.A`), shared ones under the name of
     what shares them. The modules of the sites hold the same parameters and are not registered a second time. memory: what each
-    procedure remembers from step to step; waiting: the procedures that have not begun, for want of data. trained: what was told of
-    its training.
+    procedure remembers from step to step; waiting: the procedures that have not begun, for want of data. counted: by stack, how many
+    rows in front of the keys its tokens are counted after. trained: what was told of its training.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Inserted(nn.Module):
         self.host = host
         self.placed = placed
         self.copies = copies(technique, placed)
+        self.counted = {stack.name: counted_rows(technique, placed, stack.name) for stack in host.stacks}
         self.memory: list[dict[str, Tensor]] = [{} for _ in technique.procedures]
         self.waiting: tuple[str, ...] = ()
         self.seed = 0

@@ -24,7 +24,7 @@ from peftref.running.checkpointing import Entrances
 from peftref.running.core import CoreTap
 from peftref.running.flow import Flow
 from peftref.running.keys import Keys
-from peftref.running.positions import PositionTap, counted_rows
+from peftref.running.positions import PositionTap
 from peftref.running.run import Run
 from peftref.running.samples import Part, Samples
 from peftref.running.stack import StackTap
@@ -198,13 +198,9 @@ class Modules(nn.Module):
             return 0
         samples = self.flow(stack).samples
         if samples is None:
-            return sum(self._rows(name, stack) for name in self.active if name not in self.merged)
-        rows = samples.spread({name: self._rows(name, stack) for name in samples.chosen}, count)
+            return sum(self.inserted()[name].counted[stack] for name in self.active if name not in self.merged)
+        rows = samples.spread({name: self.inserted()[name].counted[stack] for name in samples.chosen}, count)
         return rows[:, None] if len(rows.unique()) > 1 else int(rows[0])
-
-    def _rows(self, name: str, stack: str) -> int:
-        one = self.inserted()[name]
-        return max([0, *(counted_rows(each, one.technique) for each in one.placed if each.site.stack == stack)])
 
     def _siblings(self, model: nn.Module, site: Site, run: Run) -> dict[str, tuple[Site, nn.Module]]:
         found = {}

@@ -6,7 +6,7 @@ A host adds positions in one of two places: a module in front of the layers is t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -24,8 +24,12 @@ Added = int | Tensor
 POSITIONS = "position_ids"
 
 
-def counted_rows(placement: Placement, technique: Technique) -> int:
-    """How many rows a placement puts in front of the keys, after which the tokens are counted; 0 where they are not."""
+def counted_rows(technique: Technique, placed: Iterable[Placement], stack: str) -> int:
+    """How many rows a technique puts in front of the keys of a stack, after which its tokens are counted; 0 where they are not."""
+    return max([0, *(_counted(each, technique) for each in placed if each.site.stack == stack)])
+
+
+def _counted(placement: Placement, technique: Technique) -> int:
     keys = placement.values.get("k")
     if not placement.insertion.counted or not isinstance(keys, Call) or keys.op != "concat":
         return 0
@@ -78,7 +82,7 @@ class PositionTap:
                 past = 0 if cache is None else cache.get_seq_length()
                 positions = (torch.arange(tokens.shape[1], device=tokens.device) + past)[None]
             given[POSITIONS] = positions + added
-        with enough(self.entry, given, int(torch.as_tensor(added).max())):
+        with enough(self.entry, given, added):
             return call(**given)
 
 

@@ -28,10 +28,11 @@ def n_positions(entry: nn.Module) -> int | None:
 
 
 @contextmanager
-def enough(entry: nn.Module, given: dict[str, Any], rows: int) -> Iterator[None]:
+def enough(entry: nn.Module, given: dict[str, Any], rows: int | Tensor) -> Iterator[None]:
     """While inside, a call of a stack fails with PeftrefError `table-full` where rows and tokens are more than its positions.
 
-    given: the arguments of the call; rows: how many a technique puts in front, which are counted and are no part of the arguments.
+    given: the arguments of the call; rows: how many a technique puts in front, in all samples or in each, which are counted and are no
+    part of the arguments.
     """
     cache, tokens = given.get("past_key_values"), given.get("inputs_embeds")
     tokens = given.get("input_ids") if tokens is None else tokens
@@ -41,7 +42,8 @@ def enough(entry: nn.Module, given: dict[str, Any], rows: int) -> Iterator[None]
         yield
     except (IndexError, RuntimeError) as error:
         size = n_positions(entry)
-        places = int(past) + rows + (tokens.shape[1] if isinstance(tokens, Tensor) else 0)
+        most = rows if isinstance(rows, int) else int(rows.max())
+        places = int(past) + most + (tokens.shape[1] if isinstance(tokens, Tensor) else 0)
         if size is None or places <= size:
             raise
         text = f"rows of techniques and tokens are {places}, and the host has {size} positions"

@@ -74,7 +74,8 @@ WAYS: dict[str, Way] = {"torch.compile": compiled, "torch.export": exported}
 
 
 @pytest.mark.parametrize(
-    ("way", "technique", "family"), [(way, *pair) for i, way in enumerate(WAYS) for pair in pairs(i + 3)]
+    ("way", "technique", "family"),
+    [*((way, *pair) for i, way in enumerate(WAYS) for pair in pairs(i + 3)), ("torch.compile", "prefix", "gpt2")],
 )
 def test_graphs(way: str, technique: str, family: str, tmp_path: Path) -> None:
     WAYS[way](technique, family, tmp_path)

@@ -27,8 +27,8 @@ from tests.small import small
 
 DENSE = (
     "adalora", "bat", "bd_lora", "c3a", "corda", "deft", "delora", "eva", "fourierft", "glora", "gralora", "kasa", "krona", "loha",
-    "lokr", "lora", "lora_all", "lora_bias", "lora_plus", "lora_xs", "loretta", "mica", "miss", "mora", "nola", "olora", "osf",
-    "para", "peanut", "pissa", "qalora", "randlora", "rslora", "s4", "shira", "supertuning", "svdiff", "svft", "tinylora", "unilora",
+    "lokr", "lora", "lora_all", "lora_bias", "lora_plus", "lora_xs", "loretta", "melora", "mica", "milora", "miss", "mora", "nola", "olora", "osf",
+    "para", "peanut", "pissa", "qalora", "randlora", "rslora", "s4", "shira", "spectral_adapter", "supertuning", "svdiff", "svft", "tinylora", "unilora",
     "vblora", "waveft",
 )  # fmt: skip
 """What has the form on a tiny llama; on a gpt2, whose projections of attention are fused, what stands beside these has it too."""

@@ -102,8 +102,14 @@ def _layer(flow: Flow, index: int, call: Call, attentions: list[Attention]) -> L
         return None
     mine = [attention for attention in attentions if graph.within(attention.attend.event, call)]
     cross = [attention for attention in mine if is_cross(flow, attention, call)]
-    own = [attention for attention in mine if attention not in cross]
+    own = sorted((each for each in mine if each not in cross), key=lambda each: not _reads_stream(flow, each, call))
     return Layer(index, call, stream[1], stream[0], own[0] if own else None, cross[0] if cross else None)
+
+
+def _reads_stream(flow: Flow, attention: Attention, call: Call) -> bool:
+    """Whether queries come from the first thing that enters the layer; a second stream beside it may attend as well."""
+    entering = next((value for value in call.inputs.values() if flow.graph.values[value].live), None)
+    return entering in flow.outside(attention.attend.query, call)
 
 
 def is_cross(flow: Flow, attention: Attention, call: Call) -> bool:

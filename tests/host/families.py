@@ -40,6 +40,11 @@ PROBED: dict[str, Any] = {
 }
 """Found by following the data."""
 
+WALKED: dict[str, Any] = {
+    "lilt": lambda: tf.LiltConfig(**TEXT, **(WIDE | {"hidden_size": 48}), max_position_embeddings=64),
+}
+"""They attend on their own, which is found in what they compute; of two streams, the first is the one that is read."""
+
 MAPPED: dict[str, Any] = {
     "bloom": lambda: tf.BloomConfig(**TEXT, hidden_size=32, n_layer=2, n_head=4),
     "falcon": lambda: tf.FalconConfig(**TEXT, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=False),
@@ -51,7 +56,7 @@ MAPPED: dict[str, Any] = {
 }
 """They attend on their own and have a map in the catalog."""
 
-FAMILIES = PROBED | MAPPED
+FAMILIES = PROBED | WALKED | MAPPED
 
 
 def build(family: str) -> tf.PreTrainedModel:

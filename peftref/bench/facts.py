@@ -64,7 +64,11 @@ def _facts(technique: Technique, row: Row, file: Path, measured: Sequence[Mappin
         "output": None if near is None else near.output,
         "gradient": None if near is None else near.gradient,
         "merged": None if near is None else near.merged,
-        "exchange": None if host is None else _exchange(technique, host),
+        "exchange": _exchange(technique, host)
+        if host
+        else f"refused: {peer.refused}"
+        if peer and peer.refused
+        else None,
         "step": {each["host"]: each["ratio_to_peft"] for each in measured},
         "saved": {each["host"]: each["saved_ratio"] for each in measured},
         "frozen": {each["host"]: each["ratio_to_frozen_host"] for each in measured},

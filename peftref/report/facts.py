@@ -41,19 +41,30 @@ def facts_table(
         "output, gradient, merged: largest difference from peft as a share of the largest number, in double precision, on a BERT of"
         " two layers of 256 and one sample, or on a Llama where peft has it on no BERT, as a power of ten; peft itself computes some"
         " of them in single precision",
-        "kept as: what peft saves of it is what its network makes, which is another technique here",
+        "kept as: what peft saves of it, what a network makes or the factors alone, is another technique here",
         f"versions: {_versions(place)}",
     ]
-    for key, label in RATIOS[:2]:
-        values = [value for record in found for value in record[key].values() if value]
-        if values:
-            mean = math.exp(sum(map(math.log, values)) / len(values))
-            notes.append(
-                f"{label}: geometric mean {mean:.3f}, largest {max(values):.3f}, over {len(values)} measurements"
-            )
+    notes += [note for host in hosts if (note := _summary(found, host))]
     if measured_at:
         notes.append(f"times: {measured_at['cpu']}, {measured_at['threads']} threads, {_versions(measured_at)}")
     return Table(columns, tuple(rows), "Every technique of the catalog", tuple(notes))
+
+
+def _summary(found: Sequence[Mapping[str, Any]], host: str) -> str | None:
+    """The geometric means and largest ratios to peft at a host; where a technique that costs nothing would stand, in time."""
+    both = [each for each in found if each["step"].get(host) and each["frozen"].get(host)]
+    if not both:
+        return None
+    steps, saved = ([each[key][host] for each in both if each[key].get(host)] for key in ("step", "saved"))
+    floor = _mean([each["step"][host] / each["frozen"][host] for each in both])
+    return (
+        f"{host}, {len(both)} techniques: step / peft {_mean(steps):.2f} in the geometric mean, {max(steps):.2f} at most, and "
+        f"{floor:.2f} would be the frozen host alone; saved / peft {_mean(saved):.2f}, {max(saved):.2f} at most"
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def _power(value: float | None) -> str | None:

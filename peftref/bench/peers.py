@@ -27,7 +27,7 @@ from peftref.design.load import load, techniques
 from peftref.design.placement import placements
 from peftref.design.technique import Technique
 from peftref.design.write import write_whole
-from peftref.exchange.peft.form import LIBRARY, config
+from peftref.exchange.peft.form import LIBRARY, config, peer_of
 from peftref.exchange.peft.parity import told
 from peftref.modules.attach import attach
 from peftref.problem import PeftrefError, fail
@@ -161,7 +161,7 @@ def _takes(technique: Technique, stage: Stage, task: str) -> bool:
 
 def _same(technique: Technique, own: Any, theirs: Any) -> None:
     """Raises PeftrefError `peer-refuses` where the config runs and makes another technique of it, which trains something else."""
-    refused = technique.peers[LIBRARY].refused
+    refused = peer_of(technique).refused
     if refused and sum(one.numel() for one in _trained(own)) != sum(one.numel() for one in _trained(theirs)):
         raise fail("peer-refuses", refused)
 
@@ -169,7 +169,7 @@ def _same(technique: Technique, own: Any, theirs: Any) -> None:
 def _config(technique: Technique, stage: Stage, task: str | None) -> Any:
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, TaskType
 
-    timed = {name: technique.settings.get(str(value), value) for name, value in technique.peers[LIBRARY].timed.items()}
+    timed = {name: technique.settings.get(str(value), value) for name, value in peer_of(technique).timed.items()}
     fields = config(technique, stage.host) | timed
     kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(fields.pop("peft_type"))]
     return kind(task_type=TaskType(task) if task else None, **fields)

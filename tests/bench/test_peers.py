@@ -64,3 +64,10 @@ def test_what_peft_makes_another_technique_of_is_told_and_not_timed(tiny: stages
     assert record["trained_peft"] is None
     assert record["ratio_to_peft"] is None
     assert record["ratio_to_frozen_host"] > 0
+
+
+def test_what_peft_has_not_is_timed_beside_the_frozen_host(tiny: stages.Stage) -> None:
+    (record,) = measure(tiny, [small(load("houlsby"))], Effort(rounds=1, seconds=1))
+    assert "no-peer" in record["problem"]
+    assert record["ratio_to_peft"] is None
+    assert record["ratio_to_frozen_host"] > 0

@@ -83,6 +83,10 @@ class Meter:
     load: Load
     given: frozenset[Expr] = frozenset()
     _shapes: dict[Expr, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
+    _costs: dict[Expr, Cost] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _nodes: dict[Expr, tuple[Cost, tuple[Expr, ...]]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @staticmethod
     def training(scope: Scope, leaves: Iterable[Leaf], numbers: Mapping[str, object], load: Load) -> Meter:
@@ -99,10 +103,12 @@ class Meter:
 
     def cost(self, expr: Expr) -> Cost:
         """The cost of an expression, equal parts counted once."""
-        seen: set[Expr] = set()
-        kept: set[Expr] = set()
-        total = self._cost(expr, seen, kept)
-        return replace(total, saved=sum(self.elements(node) for node in kept))
+        known = self._costs.get(expr)
+        if known is None:
+            kept: set[Expr] = set()
+            total = self._cost(expr, set(), kept)
+            known = self._costs[expr] = replace(total, saved=sum(self.elements(node) for node in kept))
+        return known
 
     def kept(self, expr: Expr) -> frozenset[Expr]:
         """The values that are kept for backward."""
@@ -158,10 +164,22 @@ class Meter:
         inside = replace(self, load=replace(self.load, learning=frozenset())) if expr.op == "stop_gradient" else self
         for arg in expr.args:
             total += inside._cost(arg, seen, kept)
+        own, keeps = self._node(expr)
+        kept.update(keeps)
+        return total + own
+
+    def _node(self, expr: Call) -> tuple[Cost, tuple[Expr, ...]]:
+        """What a node costs beside its operands, and which of these are kept for backward."""
+        known = self._nodes.get(expr)
+        if known is None:
+            known = self._nodes[expr] = self._measured(expr)
+        return known
+
+    def _measured(self, expr: Call) -> tuple[Cost, tuple[Expr, ...]]:
         kind = self.scope.kind(expr)
         if not kind.dims and kind.per == "none":
-            return total
-        op = TABLE[expr.op]
+            return Cost(), ()
+        op, kept = TABLE[expr.op], []
         operands = [arg for arg in expr.args if not isinstance(arg, Text)]
         needing = [i for i, arg in enumerate(operands) if self.learns(arg)]
         flops = self._flops(expr, operands)
@@ -172,10 +190,10 @@ class Meter:
             activation = kind.per != "none" or (isinstance(arg, Call) and bool(kind.dims))
             product = len(op.linear & set(range(len(operands)))) > 1
             if activation and ((product and others) or (not op.linear and op.name not in ("add", "sub") and needing)):
-                kept.add(arg)
+                kept.append(arg)
         outer = op.name in ("mul", "div") or (op.name == "einsum" and not flops)
         written = moved * (1 + (len(needing) if outer else bool(needing)))
-        return total + Cost(flops, _backward(expr, flops, needing), written, fresh=written if moved > LARGE else 0)
+        return Cost(flops, _backward(expr, flops, needing), written, fresh=written if moved > LARGE else 0), tuple(kept)
 
     def _steered(self, expr: Call, seen: set[Expr], kept: set[Expr]) -> Cost:
         """The value as it is; what becomes of its gradient is computed in backward, and keeps nothing."""

@@ -79,9 +79,9 @@ def _best(simple: Expr, meter: Meter) -> tuple[Expr, tuple[Decision, ...]]:
     """The cheapest order of every product: each by itself, or with the values that the whole reads in several places as given."""
     best: Expr = simple
     found: tuple[Decision, ...] = ()
-    for known in (meter, replace(meter, given=meter.given | _repeated(simple, meter))):
+    for given in dict.fromkeys((meter.given, meter.given | _repeated(simple, meter))):
         decisions: list[Decision] = []
-        result = _products(simple, known, decisions)
+        result = _products(simple, replace(meter, given=given), decisions)
         if meter.cost(result).score < meter.cost(best).score:
             best, found = result, tuple(decisions)
     return best, found

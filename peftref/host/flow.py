@@ -97,6 +97,8 @@ class Flow:
         x, h = call.inputs[0], call.outputs[0]
         shape = module.params[matrices[0]]
         d_in, d_out = self.graph.shape(x)[-1], self.graph.shape(h)[-1]
+        if module.bare:
+            d_in, d_out = shape if module.bare == "transposed" else shape[::-1]
         if sorted(shape) != sorted((d_in, d_out)):
             return None
         weight = next(i for i in event.inputs if self.matrices[i])
@@ -108,7 +110,7 @@ class Flow:
             event.outputs[0],
             d_in,
             d_out,
-            not self._swapped(weight),
+            module.bare == "transposed" if module.bare else not self._swapped(weight),
             "bias" in module.params,
         )
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from peftref.host.architecture import Form
+
 Key = int | str
 
 
@@ -95,7 +97,8 @@ class Attend:
 class Module:
     """A module of the model: its class name, its own parameters with their shapes, and its forward's argument names.
 
-    scales: it holds the factor by which it scales what it looks up, as transformers' scaled embeddings do.
+    scales: it holds the factor by which it scales what it looks up, as transformers' scaled embeddings do. bare: it is no module but
+    a parameter with which its owner multiplies by itself, and how that stores the matrix; each product is a call of it.
     """
 
     path: str
@@ -103,6 +106,7 @@ class Module:
     params: Mapping[str, tuple[int, ...]]
     arguments: tuple[str, ...] = ()
     scales: bool = False
+    bare: Form | None = None
 
 
 @dataclass(frozen=True, slots=True)

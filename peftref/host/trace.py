@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from peftref.host.bare import Product, Products
 from peftref.host.graph import Attend, Call, Event, Graph, Key, Module, Ref, Value
 from peftref.host.own import with_own_attention
 from peftref.host.probe import probe
@@ -37,7 +38,8 @@ def record(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], device: s
         stack.enter_context(
             attending(model, stack.enter_context(probe(recorder.attended, recorder.masked, recorder.routed)))
         )
-        for context in (recorder.watch(), torch.no_grad(), torch.device(device), recorder, recorder.numbers()):
+        watched = recorder.watch(), Products(recorder.multiplied)
+        for context in (*watched, torch.no_grad(), torch.device(device), recorder, recorder.numbers()):
             stack.enter_context(context)
         model(**inputs)
     return recorder.graph()
@@ -82,13 +84,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's m
         self._sharing: dict[int, list[torch.Tensor]] = defaultdict(list)
         self._causal: dict[int, bool] = {}
         self._shadows = Shadows()
+        self._bare: dict[str, Module] = {}
         self._paths = {id(module): path for path, module in model.named_modules()}
         for name, parameter in model.named_parameters():
             self._new(parameter, param=name)
 
     def graph(self) -> Graph:
         """What was recorded."""
-        modules = {path: _module(path, module) for path, module in self._model.named_modules()}
+        modules = {path: _module(path, module) for path, module in self._model.named_modules()} | self._bare
         graph = Graph(tuple(self._values), tuple(self._events), tuple(self._calls), tuple(self._attends), modules)
         return with_own_attention(graph, self._looking_back())
 
@@ -161,6 +164,24 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's m
         """Note a mask that the model asked for."""
         if causal is not None:
             self._causal[self.value(mask)] = causal
+
+    def multiplied(self, product: Product, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Note a product with a parameter of the module that is running, one of several matrices, as a call of the parameter."""
+        path = self._values[self.value(product.weight)].param or ""
+        owner, _, name = path.rpartition(".")
+        if not name or not self._open or self._calls[self._open[-1]].path != owner:
+            return make()
+        shapes = [tuple(each.shape) for each in self._model.get_submodule(owner).parameters(recurse=False)]
+        if sum(len(shape) > 1 for shape in shapes) < 2:
+            return make()
+        shape = tuple(product.weight.flatten(1).shape)
+        known = self._bare.setdefault(path, Module(path, "Parameter", {"weight": shape}, ("input",), bare=product.form))
+        if known.bare != product.form:
+            return make()
+        self.call_starts(path, (product.x,), {})
+        made = make()
+        self.call_ends(made)
+        return made
 
     def call_starts(self, path: str, args: Any, kwargs: Any) -> None:
         """Note that a module is called."""

@@ -20,6 +20,7 @@ from peftref.modules.procedures import refuse_waiting
 from peftref.modules.tie import Ties
 from peftref.modules.tuned import Tuned
 from peftref.problem import fail
+from peftref.running.bare import module_at
 from peftref.running.checkpointing import Entrances
 from peftref.running.core import CoreTap
 from peftref.running.flow import Flow
@@ -100,7 +101,7 @@ class Modules(nn.Module):
             stack.keys.add(site, model.get_submodule(site.path))
         elif site.kind == "core":
             if f"core {site.name}" not in self.taps:
-                self.taps[f"core {site.name}"] = CoreTap(model.get_submodule(site.path), site, self.runs)
+                self.taps[f"core {site.name}"] = CoreTap(module_at(model, site.path), site, self.runs)
             if placement.insertion.counted and f"positions {site.stack}" not in self.taps:
                 place = self.host.stack(site.stack)
                 self.taps[f"positions {site.stack}"] = PositionTap(model, place, partial(self._counted, place.name))
@@ -209,7 +210,7 @@ class Modules(nn.Module):
             sibling = next((each for each in self.host.sites if each.name == name and each.within == site.within), None)
             if sibling is None:
                 raise fail("slot-absent", f"{self.host.name} has no {name}, which is read at {site.name}")
-            found[slot] = (sibling, model.get_submodule(sibling.path))
+            found[slot] = (sibling, module_at(model, sibling.path))
         return found
 
     def _stack(self, model: nn.Module, stack: str) -> StackTap:
@@ -222,7 +223,7 @@ class Modules(nn.Module):
 
     def _output(self, model: nn.Module, site: Site) -> None:
         if site.path not in self.taps:
-            self.taps[site.path] = Tap(model.get_submodule(site.path), self.runs, lambda: self.combine, self.held)
+            self.taps[site.path] = Tap(module_at(model, site.path), self.runs, lambda: self.combine, self.held)
         tap = self.taps[site.path]
         assert isinstance(tap, Tap)
         tap.add(site, model)

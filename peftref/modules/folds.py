@@ -28,8 +28,8 @@ class Fold:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The host's parameters that change."""
-        return tuple(dict.fromkeys(f"{self.site.path}.{OWNER[name]}" for name in self.values))
+        """The parameters that change, by the names that the site's module has for them."""
+        return tuple(dict.fromkeys(OWNER[name] for name in self.values))
 
 
 def folds(inserted: Inserted) -> tuple[Fold, ...]:

@@ -14,6 +14,7 @@ from peftref.design.inits import INITS
 from peftref.design.placement import Copy
 from peftref.host.site import Site
 from peftref.modules.attached import Attached
+from peftref.running.bare import module_at
 from peftref.running.own import Own
 
 
@@ -37,7 +38,7 @@ def initialise_leaves(model: nn.Module, inserted: Inserted, seed: int) -> None:
 
 def _begin(model: nn.Module, inserted: Inserted, copy: Copy, seed: int, made: Decompositions | None = None) -> None:
     site = copy.sites[0]
-    module = model.get_submodule(site.path)
+    module = module_at(model, site.path)
     given = _quantities(site, module, copy.leaf.init_args) | _leaves(copy, inserted)
     initialise(inserted.leaf(copy.name), copy, inserted.technique.settings, given, seed, made)
 

@@ -14,6 +14,7 @@ from peftref.lang.expr import Name
 from peftref.modules.folds import Fold, folds
 from peftref.modules.tie import Ties, uses
 from peftref.problem import fail
+from peftref.running.bare import module_at, parameter_name
 from peftref.running.own import Own, put_quantity
 from peftref.running.stored import is_plain, plain
 
@@ -22,19 +23,22 @@ STAGES: Mapping[str, int] = {"linear": 0, "norm": 0, "sequence": 0, "activation"
 
 
 class Merging:
-    """Rules carried out on copies of the host's weights, in single precision at least; written into the host at the end, rounded once."""
+    """Rules carried out on copies of the host's weights, in single precision at least; written into the host at the end, rounded once.
+
+    changed: the host's parameters that change, by name: where the module is that owns each, and what it calls it.
+    """
 
     def __init__(self, model: nn.Module, combine: str = "stack") -> None:
         self.model = model
         self.combine = combine
         self.folds: list[tuple[Fold, Inserted]] = []
         self.copies: dict[str, Copied] = {}
-        self.changed: dict[str, None] = {}
+        self.changed: dict[str, tuple[str, str]] = {}
 
     def add(self, inserted: Inserted) -> None:
         """Takes in a technique, after those before it. Raises PeftrefError `not-mergeable` with every reason, and `few-bits`."""
         found = folds(inserted)
-        few = [fold.site for fold in found if not is_plain(self.model.get_submodule(fold.site.path))]
+        few = [fold.site for fold in found if not is_plain(module_at(self.model, fold.site.path))]
         if few:
             text = (
                 f"{inserted.technique.name} does not merge into {inserted.host.name}: {few[0].name} is kept in few bits"
@@ -48,11 +52,12 @@ class Merging:
         """Carries out the rules: at each site one on the result of the other, or the sum of what each makes of the host's weight."""
         for path in dict.fromkeys(fold.site.path for fold, _ in self.folds):
             at_path = [each for each in self.folds if each[0].site.path == path]
-            copied = self.copies[path] = Copied(self.model.get_submodule(path))
+            copied = self.copies[path] = Copied(module_at(self.model, path))
             sites = dict.fromkeys(fold.placement.site for fold, _ in at_path)
             for site in sorted(sites, key=lambda each: STAGES[each.kind]):
                 self._site(copied, [each for each in at_path if each[0].placement.site == site])
-            self.changed |= {name: None for fold, _ in at_path for name in fold.parameters}
+            owned = dict.fromkeys(name for fold, _ in at_path for name in fold.parameters)
+            self.changed |= {parameter_name(self.model, path, name): (path, name) for name in owned}
 
     def _site(self, copied: Copied, here: list[tuple[Fold, Inserted]]) -> None:
         before = dict(vars(copied))
@@ -106,9 +111,9 @@ class Merging:
         return all(torch.allclose(first, other, rtol=1e-4, atol=near) for other in others)
 
     def _value(self, name: str) -> Tensor:
-        path, _, own = name.rpartition(".")
+        path, own = self.changed[name]
         value: Tensor = getattr(self.copies[path], own)
-        return value
+        return value.reshape(self.model.get_parameter(name).shape)
 
 
 class Copied:

@@ -15,6 +15,7 @@ from peftref.design.technique import Procedure
 from peftref.problem import fail
 from peftref.procedures.table import FUNCTIONS
 from peftref.procedures.work import Batch, Place, Work
+from peftref.running.bare import module_at
 from peftref.running.own import Own
 
 
@@ -100,4 +101,4 @@ def _places(model: nn.Module, inserted: Inserted, procedure: Procedure) -> Itera
         site, known = placement.site, placement.insertion.leaves
         names = {ours: copy_name(known[leaf], site) for ours, leaf in called.items()}
         found = {ours: inserted.leaf(name) for ours, name in names.items()}
-        yield Place(site, found, names, partial(Own(model.get_submodule(site.path)).quantity, site=site))
+        yield Place(site, found, names, partial(Own(module_at(model, site.path)).quantity, site=site))

@@ -11,6 +11,7 @@ from peftref.compile.module import Inserted, empty, initialise
 from peftref.design.inits import INITS
 from peftref.design.placement import Copy
 from peftref.problem import PeftrefError
+from peftref.running.bare import module_at
 from peftref.running.own import Own
 
 
@@ -21,7 +22,7 @@ def seeded(model: nn.Module, inserted: Inserted, copy: Copy, seed: int) -> Tenso
         return None
     named = {value for _, value in copy.leaf.init_args if value in ("W", "b", "g", "E")}
     site = copy.sites[0]
-    own = Own(model.get_submodule(site.path))
+    own = Own(module_at(model, site.path))
     sizes = {str(name): own.quantity(str(name), site).to("meta") for name in named}
     value = empty(copy)
     try:

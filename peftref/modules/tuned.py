@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from peftref.design.technique import Technique
 from peftref.host.host import Host
 from peftref.problem import fail
+from peftref.running.bare import module_at
 
 
 class Tuned:
@@ -59,13 +60,13 @@ def tuned_names(model: nn.Module, technique: Technique, host: Host) -> tuple[str
         return ()
     if technique.tune == "all":
         base = getattr(model, "base_model", model)
-        heads = [model.get_submodule(site.path) for site in host.sites if site.slot == "head"]
+        heads = [module_at(model, site.path) for site in host.sites if site.slot == "head"]
         wanted = {id(parameter) for module in (base, *heads) for parameter in module.parameters()}
     else:
         wanted = set()
         for site in host.select(technique.tune):
             port = site.ports.get("h")
-            own = list(model.get_submodule(site.path).parameters(recurse=False))
+            own = list(module_at(model, site.path).parameters(recurse=False))
             if (
                 site.kind not in ("linear", "norm", "sequence")
                 or not own
@@ -86,7 +87,7 @@ def _refuse_tied(model: nn.Module, host: Host, chosen: tuple[str, ...], wanted: 
     inside = {site.path for site in host.select(chosen)}
     for site in host.sites:
         if site.kind in ("linear", "sequence") and site.path not in inside:
-            for name, parameter in model.get_submodule(site.path).named_parameters(recurse=False):
+            for name, parameter in module_at(model, site.path).named_parameters(recurse=False):
                 if id(parameter) in wanted:
                     text = (
                         f"{site.path}.{name} is one parameter with what would be trained, and {site.name} is not named"

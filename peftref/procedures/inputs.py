@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from peftref.problem import fail
 from peftref.procedures.work import Place, Work, precise
 from peftref.rewrite.share import read_by
+from peftref.running.bare import module_at
 
 
 @dataclass
@@ -49,7 +50,7 @@ def moments(work: Work) -> dict[str, Moments]:
     model = work.model
     assert model is not None
     found = {key(place): Moments() for place in work.places}
-    modules = {key(place): model.get_submodule(place.site.path) for place in reversed(work.places)}
+    modules = {key(place): module_at(model, place.site.path) for place in reversed(work.places)}
     device = next(model.parameters()).device
     mask: list[Tensor | None] = [None]
 

@@ -10,13 +10,14 @@ from torch import Tensor
 from peftref.host.site import Site
 from peftref.proof.ports import pick
 from peftref.proof.trial import Trial
+from peftref.running.bare import module_at
 
 Finding = tuple[bool | None, str]
 
 
 def is_its_map(trial: Trial, site: Site) -> Finding:
     """True where h = W x + b holds for the rows of the site, False where not; None for what is no plain matrix."""
-    module: Any = trial.model.get_submodule(site.path)
+    module: Any = module_at(trial.model, site.path)
     x, h = (trial.base.ports.get(site.ports[name]) if name in site.ports else None for name in ("x", "h"))
     weight = getattr(module, "weight", None)
     if x is None or h is None or not isinstance(weight, Tensor):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from peftref.host.site import Port, Rows
+from peftref.running.bare import module_at
+from peftref.running.override import standing
 
 See = Callable[[Tensor], Tensor | None]
 
@@ -36,7 +38,7 @@ def _put(value: Tensor, rows: Rows | None, part: Tensor) -> Tensor:
 @contextmanager
 def hooked(model: torch.nn.Module, port: Port, see: See) -> Iterator[None]:
     """While it lasts, `see` is given the port's value at each call, and what it gives stands in its place."""
-    module = model.get_submodule(port.path)
+    module = module_at(model, port.path)
 
     def seen(value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -63,6 +65,7 @@ def hooked(model: torch.nn.Module, port: Port, see: See) -> Iterator[None]:
         else module.register_forward_hook(after, with_kwargs=True)
     )
     try:
-        yield
+        with standing(module):
+            yield
     finally:
         handle.remove()

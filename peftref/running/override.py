@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,16 @@ def arguments(module: nn.Module) -> tuple[str, ...]:
     return tuple(inspect.signature(type(module).forward).parameters)[1:]
 
 
+class Standing(nn.Module):
+    """What is no module of the host, and takes its place in the host while something changes its `forward`."""
+
+    def begin(self) -> None:
+        """Takes its place."""
+
+    def end(self) -> None:
+        """Leaves it."""
+
+
 class Chain:
     """What stands in for the `forward` of one module: the original, wrapped by each change in the order in which they came."""
 
@@ -35,6 +46,19 @@ class Chain:
         for change in self.changes:
             call = partial(change, call)
         return call(*args, **kwargs)
+
+
+@contextmanager
+def standing(module: nn.Module) -> Iterator[None]:
+    """While it lasts, a module that is none of the host's has its place in it, so that hooks on it are called."""
+    if not isinstance(module, Standing):
+        yield
+        return
+    override = Override(module, lambda original, *args, **kwargs: original(*args, **kwargs))
+    try:
+        yield
+    finally:
+        override.remove()
 
 
 class Override:
@@ -57,6 +81,8 @@ class Override:
         chain = module.__dict__.get("forward")
         if not isinstance(chain, Chain):
             chain = module.__dict__["forward"] = Chain(module)
+            if isinstance(module, Standing):
+                module.begin()
         self.chain = chain
         chain.changes.insert(0 if first else len(chain.changes), change)
 
@@ -65,6 +91,8 @@ class Override:
         self.chain.changes.remove(self.change)
         if self.chain.changes:
             return
+        if isinstance(self.module, Standing):
+            self.module.end()
         if self.chain.previous is None:
             del self.module.__dict__["forward"]
         else:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peftref.host.site import Port, Site
+from peftref.running.bare import module_at
 from peftref.running.entering import Entering, Units
 from peftref.running.linear_map import FORMS
 from peftref.running.override import Override, arguments
@@ -186,7 +187,7 @@ class Hold:
         self.port: Port = site.ports[name]
         self.active = active
         self.held = held
-        module = model.get_submodule(self.port.path)
+        module = module_at(model, self.port.path)
         self.names = arguments(module)
         self.override = Override(module, self._forward)
 

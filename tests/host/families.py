@@ -52,6 +52,7 @@ MAPPED: dict[str, Any] = {
         **TEXT, **WIDE, attention_window=[4, 4], max_position_embeddings=64, sep_token_id=2
     ),
     "mpnet": lambda: tf.MPNetConfig(**TEXT, **WIDE, max_position_embeddings=64),
+    "xlnet": lambda: tf.XLNetConfig(**TEXT, d_model=32, n_layer=2, n_head=4, d_inner=48),
     "deberta-v2": lambda: tf.DebertaV2Config(**TEXT, **WIDE, relative_attention=True, pos_att_type=["p2c", "c2p"]),
 }
 """They attend on their own and have a map in the catalog."""

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import transformers as tf
 
+from peftref.host import read_model
+from peftref.host.attention import OWN
 from peftref.host.host import Host
 from peftref.host.resolve import resolve
 from peftref.host.shrink import shrunken
@@ -48,7 +50,7 @@ BY_INTERFACE = (
     "xglm",
 )
 BY_WALK = ("biogpt", "codegen", "convbert", "deberta", "gpt_neo")
-BY_MAP = ("bloom", "deberta-v2", "falcon", "mpnet")
+BY_MAP = ("bloom", "deberta-v2", "falcon", "mpnet", "xlnet")
 
 
 @pytest.mark.parametrize("family", [*BY_INTERFACE, *BY_WALK, *BY_MAP])
@@ -60,14 +62,21 @@ def test_every_slot_of_a_family_is_proved(family: str) -> None:
     }
 
 
-def test_projections_that_are_no_modules_are_refused_with_the_reason_and_the_rest_is_proved() -> None:
-    """XLNet's projections are parameters of the attention module itself."""
-    host = resolve(tf.XLNetConfig(n_layer=2))
-    for part in ("query", "key", "value"):
-        assert host.lacks[f"attention.{part}"] == f"the matrix that makes the {part} is not a module of its own"
-    proofs = prove(shrunken(tf.XLNetConfig()))
-    assert "refuted" not in {proof.verdict for proof in proofs}
-    assert {"ffn", "ffn.up", "ffn.down", "layer"} <= {proof.slot for proof in proofs if proof.verdict == "proved"}
+def test_parameters_that_are_projections_are_found_without_a_map_where_the_map_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """XLNet's projections are parameters of the attention module itself, of three axes, the last in two streams."""
+    config = tf.XLNetConfig(n_layer=2)
+    mapped = resolve(config)
+    monkeypatch.setattr(read_model, "family_of", lambda model_type: None)
+    read_model._KEPT.clear()
+    walked = resolve(config)
+    assert walked is not mapped
+    assert (walked.sites, walked.stacks) == (mapped.sites, mapped.stacks)
+    query, output = (walked.select([f"attention.{role}"])[0] for role in ("query", "output"))
+    assert (query.path, query.form, query.lacks) == ("layer.0.rel_attn.q", "transposed", frozenset({"b"}))
+    assert (output.path, output.form, output.sizes["d_in"]) == ("layer.0.rel_attn.o", "matrix", 1024)
+    assert walked.lacks["attention.core"] == OWN
 
 
 def verdict(host: Host, instance: Instance, slot: str) -> Verdict:

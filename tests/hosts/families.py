@@ -7,6 +7,8 @@ from typing import Any
 import torch
 import transformers as tf
 
+from peftref.design.technique import Technique
+from peftref.host.resolve import resolve
 from tests.tiny import PAIR, T5, TEXT, WIDE
 
 CONFIGS: dict[str, Any] = {
@@ -15,6 +17,7 @@ CONFIGS: dict[str, Any] = {
     "gpt2": lambda: tf.GPT2Config(**TEXT, n_embd=32, n_layer=2, n_head=4, n_positions=64),
     "gpt_neox": lambda: tf.GPTNeoXConfig(**TEXT, **WIDE),
     "phi3": lambda: tf.Phi3Config(**TEXT, **WIDE, num_key_value_heads=2),
+    "xlnet": lambda: tf.XLNetConfig(**TEXT, d_model=32, n_layer=2, n_head=4, d_inner=48),
     "t5": lambda: tf.T5Config(**T5),
     "bart": lambda: tf.BartConfig(**TEXT, **PAIR),
     "vit": lambda: tf.ViTConfig(**WIDE, image_size=16, patch_size=8),
@@ -30,6 +33,12 @@ def build(family: str, head: str | None = None, **config: Any) -> tf.PreTrainedM
     auto = tf.AutoModel if head is None else getattr(tf, f"AutoModelFor{head}")
     model: tf.PreTrainedModel = auto.from_config(made).eval()
     return model
+
+
+def stands(technique: Technique, model: tf.PreTrainedModel) -> bool:
+    """Whether a host lets a technique stand at attention itself, where it has to."""
+    needs = any("attention.core" in insert.at and not insert.optional for insert in technique.insert)
+    return not needs or "attention.core" in resolve(model).slots()
 
 
 def inputs(model: tf.PreTrainedModel, rows: int = 2, length: int = 7) -> dict[str, torch.Tensor]:

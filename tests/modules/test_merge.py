@@ -15,7 +15,7 @@ from peftref.modules.attached import Attached
 from peftref.modules.container import Combine
 from peftref.modules.merge import merge
 from peftref.problem import PeftrefError
-from tests.hosts.families import CONFIGS, build, inputs
+from tests.hosts.families import CONFIGS, build, inputs, stands
 from tests.modules.test_attach import MODULES, SMALL
 from tests.running.test_running import attached
 from tests.small import small
@@ -41,12 +41,14 @@ EQUATIONS = {
 @pytest.mark.parametrize("name", MODULES)
 def test_merging_keeps_the_outputs_and_unmerging_the_weights(family: str, name: str) -> None:
     model = build(family)
+    if not stands(load(name), model):
+        pytest.skip("attention itself cannot be looked into")
     batch = inputs(model)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     found = attached(model, name)
     with torch.no_grad():
         alone = model(**batch)[0]
-        biases = family not in ("llama", "phi3", "t5")
+        biases = family not in ("llama", "phi3", "t5", "xlnet")
         if name not in MERGE or (name == "bitfit" and not biases):
             assert not found.mergeable
             with pytest.raises(PeftrefError, match="not-mergeable"):
@@ -67,7 +69,7 @@ def test_merging_keeps_the_outputs_and_unmerging_the_weights(family: str, name: 
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("family", ["llama", "bert", "gpt2", "phi3"])
+@pytest.mark.parametrize("family", ["llama", "bert", "gpt2", "phi3", "xlnet"])
 @pytest.mark.parametrize("name", EQUATIONS)
 def test_every_linear_equation_merges(family: str, name: str) -> None:
     slot, shapes, equation = EQUATIONS[name]
@@ -87,7 +89,8 @@ def test_every_linear_equation_merges(family: str, name: str) -> None:
     batch = inputs(model)
     with torch.no_grad():
         alone = model(**batch)[0]
-        if "+ c" in equation and family in ("llama", "phi3"):
+        bare = {"llama": ("attention", "ffn"), "phi3": ("attention", "ffn"), "xlnet": ("attention",)}.get(family, ())
+        if "+ c" in equation and slot.partition(".")[0] in bare:
             with pytest.raises(PeftrefError, match="needs a bias"):
                 found.merge()
             return

@@ -48,6 +48,7 @@ class FoldedStack(Frozen):
     entry: str
     exit: str
     feeds: str | None = None
+    tokens_first: bool = False
     sites: tuple[FoldedSite, ...]
 
 

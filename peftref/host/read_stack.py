@@ -50,7 +50,16 @@ def read_stack(writer: Writer, pile: Pile) -> Stack:
         layers_path=pile.path,
         entry=entry(flow, pile.path, model_inputs(flow, pile)),
         exit=exit_path(flow, pile, after),
+        tokens_first=_tokens_first(flow, pile),
     )
+
+
+def _tokens_first(flow: Flow, pile: Pile) -> bool:
+    """Whether the layers hold the axes of the model's input, samples and tokens, the other way round."""
+    held = flow.graph.shape(pile.layers[0].h)[:2]
+    given = (flow.graph.shape(value)[:2] for value in model_inputs(flow, pile))
+    first = next((shape for shape in given if len(shape) == 2), held)
+    return held != first and held == first[::-1]
 
 
 def causal(pile: Pile) -> bool:

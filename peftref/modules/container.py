@@ -222,14 +222,15 @@ class Modules(nn.Module):
         return found
 
     def _output(self, model: nn.Module, site: Site) -> None:
+        first = self.host.stack(site.stack).tokens_first
         if site.path not in self.taps:
-            self.taps[site.path] = Tap(module_at(model, site.path), self.runs, lambda: self.combine, self.held)
+            self.taps[site.path] = Tap(module_at(model, site.path), self.runs, lambda: self.combine, self.held, first)
         tap = self.taps[site.path]
         assert isinstance(tap, Tap)
         tap.add(site, model)
         for name in (each for each in HELD if site.kind == "sublayer" and each in site.ports):
             if f"{name} {site.name}" not in self.taps:
-                self.taps[f"{name} {site.name}"] = Hold(model, site, name, self.runs, self.held)
+                self.taps[f"{name} {site.name}"] = Hold(model, site, name, self.runs, self.held, first)
 
 
 def container(model: nn.Module) -> Modules:

@@ -51,13 +51,14 @@ def moments(work: Work) -> dict[str, Moments]:
     assert model is not None
     found = {key(place): Moments() for place in work.places}
     modules = {key(place): module_at(model, place.site.path) for place in reversed(work.places)}
+    first = {key(place): place.tokens_first for place in work.places}
     device = next(model.parameters()).device
     mask: list[Tensor | None] = [None]
 
     def watch(name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = precise(args[0] if args else next(iter(kwargs.values())))
-            known = mask[0]
+            known = mask[0].T if first[name] and mask[0] is not None else mask[0]
             fits = known is not None and known.shape == x.shape[:-1]
             found[name].see(x[known.bool()] if fits and known is not None else x.flatten(0, -2))
 

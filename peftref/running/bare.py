@@ -1,7 +1,7 @@
 """A parameter with which a module of the host multiplies by itself, seen as a linear map of its own, so that a tap can stand there.
 
-While something changes the map, and while the module that owns the parameter runs, a stand-in is in the parameter's place: torch's
-own functions ask it what a product with it is. At all other times, and for everything but products, the host has its parameter.
+Nothing of the host is replaced: while something changes the map, and while the module that owns the parameter runs, each of torch's
+functions that is a product with it becomes a call of the map.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from peftref.host.bare import Product, product_of
+from peftref.host.bare import Product, Products
 from peftref.running.override import Override, Standing
 
 ATTRIBUTE = "peftref_bare"
@@ -29,8 +29,6 @@ class Bare(Standing):
         super().__init__()
         self.__dict__["owner"] = owner  # as a submodule it would own what it shows
         self.name = name
-        self.training = owner.training
-        self.override: Override | None = None
 
     @property
     def parameter(self) -> nn.Parameter:
@@ -52,73 +50,55 @@ class Bare(Standing):
         """The product with rows [..., d_in]: [..., d_out]. times: what the owner would do with the rows."""
         return times(rows)
 
-    def begin(self) -> None:
-        """Stands in for the parameter whenever its owner runs."""
-        self.owner.__dict__.setdefault(ATTRIBUTE, {})[self.name] = self
-        self.override = Override(self.owner, self._within, first=True)
-
-    def end(self) -> None:
-        """Gives the owner its parameter back for good."""
-        assert self.override is not None
-        self.override.remove()
-        standing = self.owner.__dict__[ATTRIBUTE]
-        del standing[self.name]
-        if not standing:
-            del self.owner.__dict__[ATTRIBUTE]
-
-    def _within(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self.owner.__dict__[self.name] = _StandIn(self)
-        try:
-            return original(*args, **kwargs)
-        finally:
-            del self.owner.__dict__[self.name]
-
-
-class _StandIn:
-    """In the place of a parameter: a product with it is a call of its map, everything else is the parameter's own."""
-
-    def __init__(self, bare: Bare) -> None:
-        self.bare = bare
-
     def product(self, product: Product) -> Tensor:
         """What the map makes of the last axes of x, with the axes that the owner expects; bit by bit its own where nothing acts."""
-        x, shape = product.x, self.bare.parameter.shape
+        x, shape = product.x, self.parameter.shape
         entering = x.shape[-product.axes :]
         leaving = shape[1:] if product.form == "transposed" else shape[:1]
-        given = x.flatten(-len(entering))
-        own: list[Tensor] = []
 
         def times(rows: Tensor) -> Tensor:
-            read = x if rows is given else rows.reshape(*rows.shape[:-1], *entering)
-            whole = product.times(read, self.bare.parameter)
-            own[:] = whole, whole.flatten(-len(leaving))
-            return own[1]
+            made = product.times(rows.reshape(*rows.shape[:-1], *entering), self.parameter)
+            return made.flatten(-len(leaving))
 
-        made: Tensor = self.bare(given, times)
-        return own[0] if own and made is own[1] else made.reshape(*made.shape[:-1], *leaving)
+        made: Tensor = self(x.flatten(-len(entering)), times)
+        return made.reshape(*made.shape[:-1], *leaving)
 
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """What torch calls for a function that gets one of these."""
-        given = kwargs or {}
-        product = product_of(func, args, given)
-        if product is not None and isinstance(product.weight, _StandIn) and isinstance(product.x, Tensor):
-            return product.weight.product(product)
-        return func(*map(_own, args), **{name: _own(value) for name, value in given.items()})
+    def begin(self) -> None:
+        """Takes the place of products with the parameter."""
+        found = self.owner.__dict__.get(ATTRIBUTE) or _Within(self.owner)
+        found.maps[self.name] = self
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        own = self.bare.parameter
-        found = getattr(own, name)
-        if not callable(found):
-            return found
+    def end(self) -> None:
+        """Leaves them to the owner for good."""
+        found: _Within = self.owner.__dict__[ATTRIBUTE]
+        del found.maps[self.name]
+        if not found.maps:
+            found.remove()
 
-        def called(*args: Any, **kwargs: Any) -> Any:
-            made = found(*args, **kwargs)
-            return self if made is own else made
 
-        return called
+class _Within:
+    """The maps of one module's parameters, while the module runs."""
+
+    def __init__(self, owner: nn.Module) -> None:
+        self.owner = owner
+        self.maps: dict[str, Bare] = {}
+        self.override = Override(owner, self._forward, first=True)
+        owner.__dict__[ATTRIBUTE] = self
+
+    def remove(self) -> None:
+        """Leaves the module as it was."""
+        self.override.remove()
+        del self.owner.__dict__[ATTRIBUTE]
+
+    def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with Products(self._told):
+            return original(*args, **kwargs)
+
+    def _told(self, product: Product, make: Callable[[], Tensor]) -> Tensor:
+        for each in self.maps.values():
+            if product.weight is each.parameter:
+                return each.product(product)
+        return make()
 
 
 def module_at(model: nn.Module, path: str) -> Any:
@@ -133,16 +113,11 @@ def module_at(model: nn.Module, path: str) -> Any:
     owner = model.get_submodule(above)
     if name not in owner._parameters:
         return model.get_submodule(path)
-    standing: dict[str, Bare] = owner.__dict__.get(ATTRIBUTE, {})
-    return standing.get(name) or Bare(owner, name)
+    within: _Within | None = owner.__dict__.get(ATTRIBUTE)
+    known = within.maps.get(name) if within else None
+    return known or Bare(owner, name)
 
 
 def parameter_name(model: nn.Module, path: str, own: str) -> str:
     """The name in the model of what the module at a path calls its own: `q` is the weight of the map at `q`."""
     return path if isinstance(module_at(model, path), Bare) else f"{path}.{own}"
-
-
-def _own(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_own, value))
-    return value.bare.parameter if isinstance(value, _StandIn) else value

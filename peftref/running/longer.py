@@ -74,6 +74,8 @@ def with_rows(given: dict[str, Any], packing: Packing, first: int, *, causal: bo
         longer["attention_mask"] = _pairs(mask, added)
     elif mask is not None:
         raise _fixed()
+    if any(_of_pairs(name, value) for name, value in given.items()):
+        raise _fixed()
     if isinstance(positions, Tensor):
         rows = torch.arange(first, first + added, device=positions.device, dtype=positions.dtype)
         if positions.dim() == 2:
@@ -110,6 +112,12 @@ def _pairs(mask: Tensor, added: int) -> Tensor:
     top = torch.full((*mask.shape[:2], added, wide.shape[3]), shut, dtype=mask.dtype, device=mask.device)
     mine = torch.ones(added, wide.shape[3], dtype=torch.bool, device=mask.device).tril()
     return torch.cat([top.masked_fill(mine, _seen(mask)), wide], 2)
+
+
+def _of_pairs(name: str, value: Any) -> bool:
+    """Whether an argument beside the mask says of pairs of tokens which see which, or which stand for which."""
+    says = name.endswith(("_mask", "_mapping")) and not name.startswith(("attention", "encoder", "cross"))
+    return says and isinstance(value, Tensor) and value.dim() == 3
 
 
 def _seen(mask: Tensor) -> float:

@@ -38,6 +38,7 @@ from peftref.running.packing import Packing, behind_padding, caching, packed
 from peftref.running.padding import batch_shape, counts_by_itself, hidden, lengthened, padding, told
 from peftref.running.run import Run
 from peftref.running.table import enough, first_position
+from peftref.running.turn import turned
 
 MASKS = "create_masks_for_generate"
 """What transformers calls on a model to make masks before a step with a cache of fixed length."""
@@ -52,6 +53,7 @@ class StackTap:
         self.entry = model.get_submodule(stack.entry)
         self.names = arguments(self.entry)
         self.site: Site | None = None
+        self.tokens_first = stack.tokens_first
         self.keys: Keys | None = None
         self.mixes = False
         self.packing = Packing(0)
@@ -154,7 +156,7 @@ class StackTap:
 
     def _lengthening(self, given: dict[str, Any], runs: list[Run]) -> dict[str, Any]:
         vectors = given.get("inputs_embeds")
-        before = self.embedding(given["input_ids"]) if vectors is None else vectors
+        before = self._looked_up(given["input_ids"]) if vectors is None else vectors
         mask = given.get("attention_mask")
         if isinstance(mask, Tensor) and mask.dim() == 2 and windowed(self.entry):
             self.packing = behind_padding(mask, 0)
@@ -163,6 +165,11 @@ class StackTap:
         first = first_position(self.entry)
         given = with_rows(given, self.packing, first, causal=self.flow.causal and not windowed(self.entry))
         return given | {"input_ids": None, "inputs_embeds": longer}
+
+    def _looked_up(self, ids: Tensor) -> Tensor:
+        """The vectors of ids [batch, tokens], looked up as the host does."""
+        found: Tensor = turned(self.embedding(turned(ids))) if self.tokens_first else self.embedding(ids)
+        return found
 
     def _embedded(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)

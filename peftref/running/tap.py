@@ -22,6 +22,7 @@ from peftref.running.override import Override, arguments
 from peftref.running.own import Own
 from peftref.running.rows import put, take
 from peftref.running.run import Run, by_part
+from peftref.running.turn import turned, turning
 
 ORDER = {"activation": 0, "norm": 1, "linear": 2, "sequence": 3, "sublayer": 4}
 OWN = {"g": "weight", "b": "bias", "E": "weight"}
@@ -36,6 +37,7 @@ class Tap:
 
     active: gives the runs of a site that are active now, in order; each takes the quantities it reads and gives those it sets.
     held: what `Hold` kept for a sublayer until its output is there, by the name of the site and of the quantity.
+    tokens_first: whether the host holds [tokens, batch, ...] there, which techniques see turned.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Tap:
         active: Callable[[Site], list[Run]],
         combine: Callable[[], str],
         held: Held,
+        tokens_first: bool = False,
     ) -> None:
         self.module = module
         self.active = active
@@ -51,7 +54,8 @@ class Tap:
         self.held = held
         self.sites: list[Site] = []
         self.norms: dict[str, nn.Module] = {}
-        self.override = Override(module, self._forward)
+        self.tokens_first = tokens_first
+        self.override = Override(module, partial(turning, self._forward) if tokens_first else self._forward)
 
     def add(self, site: Site, model: nn.Module) -> None:
         """Puts one more site under this tap; inputs come before outputs, parts before wholes."""
@@ -172,15 +176,28 @@ class Tap:
         more = {}
         if "out" in run.reads:
             total = known["res"] + h
-            more["out"] = self.norms[site.name](total) if site.name in self.norms else total
+            more["out"] = self._normed(site, total)
         return run(site, own, **known, h=h, **more).get("h", h)
+
+    def _normed(self, site: Site, total: Tensor) -> Any:
+        """What the host makes of the sum of stream and output."""
+        if site.name not in self.norms:
+            return total
+        norm = self.norms[site.name]
+        return turned(norm(turned(total))) if self.tokens_first else norm(total)
 
 
 class Hold:
     """Keeps what a sublayer reads at one place until its output is there at another. name: x, or res."""
 
     def __init__(
-        self, model: nn.Module, site: Site, name: str, active: Callable[[Site], list[Run]], held: Held
+        self,
+        model: nn.Module,
+        site: Site,
+        name: str,
+        active: Callable[[Site], list[Run]],
+        held: Held,
+        tokens_first: bool = False,
     ) -> None:
         self.site = site
         self.name = name
@@ -189,7 +206,7 @@ class Hold:
         self.held = held
         module = module_at(model, self.port.path)
         self.names = arguments(module)
-        self.override = Override(module, self._forward)
+        self.override = Override(module, partial(turning, self._forward) if tokens_first else self._forward)
 
     def remove(self) -> None:
         """Takes the override off."""

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peftref.host.site import Port, Site
+from peftref.problem import fail
 from peftref.running.bare import module_at
 from peftref.running.entering import Entering, Units
 from peftref.running.linear_map import FORMS
@@ -85,7 +86,7 @@ class Tap:
             result = self._apart(original, own, working, args, kwargs, result)
             for site, runs in working:
                 if site.kind in ("linear", "sublayer", "norm"):
-                    known = {"x": given} if site.kind != "sublayer" else self._held(site)
+                    known = {"x": given} if site.kind != "sublayer" else self._held(site, runs)
                     result = self._output(site, runs, own, known, result)
         return result
 
@@ -97,8 +98,14 @@ class Tap:
         best = ([each.best(self.module) for each in mine] if len(mine) == 1 else mine for _, mine in by_part(runs))
         return [(site, [run for mine in best for run in mine])]
 
-    def _held(self, site: Site) -> dict[str, Any]:
-        return {name: self.held.pop((site.name, name)) for name in HELD if (site.name, name) in self.held}
+    def _held(self, site: Site, runs: list[Run]) -> dict[str, Any]:
+        """What was kept for a sublayer; raises PeftrefError `stream-twice` where it gives an output for which nothing was kept."""
+        found = {name: self.held.pop((site.name, name)) for name in HELD if (site.name, name) in self.held}
+        for name in (name for name in HELD if name in site.ports and name not in found):
+            if any(not HELD[name].isdisjoint(run.reads) for run in runs):
+                text = f"{site.name} gives several outputs in one call of its layer, and {name} is known for the first alone"
+                raise fail("stream-twice", text, hint="write the equation with h, or have the host run one stream")
+        return found
 
     def _unread(self, working: list[tuple[Site, list[Run]]]) -> bool:
         """Whether the host's own output is wanted by nobody: one whole linear map, replaced by what does not read it."""

@@ -228,6 +228,21 @@ def fixed_mask(folder: Path) -> object:
     return model(input_ids=ids, attention_mask=torch.zeros(ids.shape[0], 1, ids.shape[1], ids.shape[1]))
 
 
+def two_streams(folder: Path) -> object:
+    model = build("xlnet")
+    attach(
+        model,
+        read(
+            SOUND.replace("[attention.query, attention.value]", "attention")
+            .replace("d_in", "d_model")
+            .replace("d_out", "d_model")
+            .replace("@ x", "@ out")
+        ),
+    )
+    ids = inputs(model)["input_ids"]
+    return model(ids, target_mapping=torch.eye(ids.shape[1]).expand(len(ids), -1, -1))
+
+
 def packed_mean(folder: Path) -> object:
     model = build("llama")
     attach(model, load("unipelt", tokens=2, r=2, bottleneck=4))
@@ -502,6 +517,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "layer-absent": lambda folder: count(read(SOUND.replace("equation:", "layers: [12]\n    equation:")), "bert-base"),
     "flash-rows": rows_in_flash,
     "mask-fixed": fixed_mask,
+    "stream-twice": two_streams,
     "packed": packed_mean,
     "table-full": positions_used_up,
     "merge-order": merged_before_another,

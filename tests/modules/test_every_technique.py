@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,27 @@ NAMES = [each.name for each in techniques() if each.insert or each.tune == "all"
 TOLERANCE = {"yes": 2e-5, "near": 0.05}
 
 
-@pytest.mark.parametrize("family", ["llama", "bert"])
-@pytest.mark.parametrize("name", NAMES)
-def test_a_whole_life(family: str, name: str, tmp_path: Path) -> None:
+BARE = (
+    "boft",
+    "dora",
+    "fourierft",
+    "gated_lora",
+    "hira",
+    "houlsby",
+    "hra",
+    "ia3",
+    "loha",
+    "lora",
+    "oft",
+    "pissa",
+    "tiny_attention",
+    "vera",
+)
+"""Of each kind one, on a host whose projections are no modules."""
+
+
+@pytest.mark.parametrize(("name", "family"), [*product(NAMES, ["llama", "bert"]), *product(BARE, ["xlnet"])])
+def test_a_whole_life(name: str, family: str, tmp_path: Path) -> None:
     technique = small(load(name))
     model, batch = build(family), inputs(build(family))
     with torch.no_grad():

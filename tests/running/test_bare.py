@@ -13,6 +13,7 @@ from torch.func import functional_call
 from transformers import XLNetConfig, XLNetForSequenceClassification, XLNetLMHeadModel, XLNetModel
 
 from peftref.design.load import load, read
+from peftref.exchange.peft.write import write_peft
 from peftref.modules.attach import attach
 from peftref.modules.attached import Attached
 from peftref.modules.per_sample import per_sample
@@ -209,6 +210,38 @@ def test_a_prompt_is_refused_where_pairs_of_tokens_are_told_apart() -> None:
     assert model(**given("padded"))[0].shape == (SAMPLES, LENGTH, 99)
     with pytest.raises(PeftrefError, match="mask-fixed"):
         model(**given("streams"))
+
+
+def test_of_two_streams_a_change_of_a_layer_is_made_in_the_first() -> None:
+    model = host(XLNetLMHeadModel).float()
+    told = {name: value.float() if name != "input_ids" else value for name, value in given("streams").items()}  # type: ignore[union-attr]  # no memories
+    technique = read(
+        "{name: m, title: M, insert: [{at: layer, layers: [LAYER], equation: h' = 2 * h}]}".replace("LAYER", "1")
+    )
+    base, first = model(**told)[0], model(told["input_ids"])[0]
+    attach(model, technique)
+    assert model(**told)[0].equal(base)
+    assert not model(told["input_ids"])[0].equal(first)
+
+
+def test_peft_has_no_such_module(tmp_path: Path) -> None:
+    with pytest.raises(PeftrefError, match="peer-refuses"):
+        write_peft(lora(host().float()), tmp_path / "peft")
+    assert not (tmp_path / "peft").exists()
+
+
+def test_padding_is_not_among_what_a_technique_begins_from() -> None:
+    """The directions of what enters are those of the samples without their padding."""
+    padded = given("padded")
+    ids = padded["input_ids"]
+    assert isinstance(ids, Tensor)
+    one, other = (
+        attach(host(), load("eva", r=2), batches=batches)
+        for batches in ([padded], [{"input_ids": ids[:1, 2:]}, {"input_ids": ids[1:]}])
+    )
+    for here, there in zip(one.module.leaves.parameters(), other.module.leaves.parameters(), strict=True):
+        torch.testing.assert_close(here.abs(), there.abs(), rtol=1e-6, atol=1e-8)
+    assert any(each.abs().max() > 0 for each in one.module.leaves.parameters())
 
 
 MIXING = """

@@ -35,6 +35,7 @@ class FoldedSite(Frozen):
     lacks: tuple[str, ...] = ()
     form: Form = "matrix"
     reads: str = ""
+    tokens_first: bool = False
 
 
 class FoldedStack(Frozen):
@@ -48,7 +49,6 @@ class FoldedStack(Frozen):
     entry: str
     exit: str
     feeds: str | None = None
-    tokens_first: bool = False
     sites: tuple[FoldedSite, ...]
 
 
@@ -146,6 +146,7 @@ def _fold_site(site: Site, stack: Stack) -> FoldedSite:
         lacks=tuple(sorted(site.lacks)),
         form=site.form,
         reads=pattern(site.reads),
+        tokens_first=site.tokens_first,
     )
 
 
@@ -178,6 +179,7 @@ def _unfold_site(entry: FoldedSite, stack: FoldedStack, layer: int | None) -> Si
         lacks=frozenset(entry.lacks),
         form=entry.form,
         reads=filled(entry.reads),
+        tokens_first=entry.tokens_first,
     )
 
 

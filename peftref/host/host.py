@@ -17,8 +17,7 @@ class Stack:
 
     entry: path of the module that takes `inputs_embeds` (or pixels) and runs the stack; exit: path of the module whose
     output is the sequence after the last layer. sizes holds d_model, n_layers, n_heads, n_kv_heads, d_head, d_value, d_ff
-    where all layers agree, and vocab where the stack embeds tokens. tokens_first: whether what runs through its layers is
-    [tokens, batch, d_model], and not [batch, tokens, d_model].
+    where all layers agree, and vocab where the stack embeds tokens.
     """
 
     name: str
@@ -29,7 +28,6 @@ class Stack:
     entry: str
     exit: str
     feeds: str | None = None
-    tokens_first: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", MappingProxyType(dict(self.sizes)))

@@ -20,6 +20,7 @@ def read_stack(writer: Writer, pile: Pile) -> Stack:
     """Write every site of a stack but the head, and give the stack."""
     flow, graph = writer.flow, writer.flow.graph
     source = first_input(flow, pile)
+    writer.samples_second = _samples_second(flow, pile)
     found = None if source is None else token_embedding(flow, source)
     look_up = graph.calls[found.call] if found else None
     base = {"d_model": graph.shape(pile.layers[0].h)[-1], "n_layers": pile.count}
@@ -50,16 +51,15 @@ def read_stack(writer: Writer, pile: Pile) -> Stack:
         layers_path=pile.path,
         entry=entry(flow, pile.path, model_inputs(flow, pile)),
         exit=exit_path(flow, pile, after),
-        tokens_first=_tokens_first(flow, pile),
     )
 
 
-def _tokens_first(flow: Flow, pile: Pile) -> bool:
-    """Whether the layers hold the axes of the model's input, samples and tokens, the other way round."""
+def _samples_second(flow: Flow, pile: Pile) -> int | None:
+    """How many samples there are, where the layers hold samples and tokens the other way round than the model's input; else None."""
     held = flow.graph.shape(pile.layers[0].h)[:2]
     given = (flow.graph.shape(value)[:2] for value in model_inputs(flow, pile))
     first = next((shape for shape in given if len(shape) == 2), held)
-    return held != first and held == first[::-1]
+    return first[0] if held != first and held == first[::-1] else None
 
 
 def causal(pile: Pile) -> bool:

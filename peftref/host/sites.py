@@ -28,12 +28,14 @@ class Draft:
 class Writer:
     """Collects the sites of one stack, and the reasons for the slots that it lacks.
 
-    shared: the values that projections of several layers read.
+    shared: the values that projections of several layers read. samples_second: how many samples there are, where the layers hold
+    them on the second axis.
     """
 
     flow: Flow
     stack: str
     shared: tuple[int, ...] = ()
+    samples_second: int | None = None
     sites: list[Site] = field(default_factory=list)
     lacks: dict[str, str] = field(default_factory=dict)
 
@@ -53,8 +55,18 @@ class Writer:
                 lacks=draft.lacks,
                 form=draft.form,
                 reads=draft.reads,
+                tokens_first=self._tokens_first(draft),
             )
         )
+
+    def _tokens_first(self, draft: Draft) -> bool:
+        port = draft.ports.get("h")
+        if self.samples_second is None or port is None:
+            return False
+        graph = self.flow.graph
+        call = next(call for call in graph.calls if call.path == port.path)
+        held = graph.shape((call.outputs if port.side == "output" else call.inputs)[port.key])
+        return len(held) > 1 and held[1] == self.samples_second != held[0]
 
     def linear(self, part: Part, within: Call | None) -> Draft | str:
         """A draft of a projection, or of the rows of one that serve a role."""

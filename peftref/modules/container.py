@@ -222,7 +222,7 @@ class Modules(nn.Module):
         return found
 
     def _output(self, model: nn.Module, site: Site) -> None:
-        first = self.host.stack(site.stack).tokens_first
+        first = site.tokens_first
         if site.path not in self.taps:
             self.taps[site.path] = Tap(module_at(model, site.path), self.runs, lambda: self.combine, self.held, first)
         tap = self.taps[site.path]

@@ -101,5 +101,4 @@ def _places(model: nn.Module, inserted: Inserted, procedure: Procedure) -> Itera
         site, known = placement.site, placement.insertion.leaves
         names = {ours: copy_name(known[leaf], site) for ours, leaf in called.items()}
         found = {ours: inserted.leaf(name) for ours, name in names.items()}
-        quantity = partial(Own(module_at(model, site.path)).quantity, site=site)
-        yield Place(site, found, names, quantity, inserted.host.stack(site.stack).tokens_first)
+        yield Place(site, found, names, partial(Own(module_at(model, site.path)).quantity, site=site))

@@ -51,7 +51,7 @@ def moments(work: Work) -> dict[str, Moments]:
     assert model is not None
     found = {key(place): Moments() for place in work.places}
     modules = {key(place): module_at(model, place.site.path) for place in reversed(work.places)}
-    first = {key(place): place.tokens_first for place in work.places}
+    first = {key(place): place.site.tokens_first for place in work.places}
     device = next(model.parameters()).device
     mask: list[Tensor | None] = [None]
 

@@ -20,14 +20,12 @@ class Place:
     """A site with the leaves that a procedure speaks of, by the names in its table.
 
     names: what the tensors are called in the module; equal names are one tensor. quantity: gives `W` [d_out, d_in] and `b` [d_out].
-    tokens_first: whether what enters is [tokens, batch, d_in].
     """
 
     site: Site
     leaves: Mapping[str, nn.Parameter]
     names: Mapping[str, str]
     quantity: Callable[[str], Tensor]
-    tokens_first: bool = False
 
     @property
     def weight(self) -> Tensor:

@@ -53,7 +53,6 @@ class StackTap:
         self.entry = model.get_submodule(stack.entry)
         self.names = arguments(self.entry)
         self.site: Site | None = None
-        self.tokens_first = stack.tokens_first
         self.keys: Keys | None = None
         self.mixes = False
         self.packing = Packing(0)
@@ -168,7 +167,8 @@ class StackTap:
 
     def _looked_up(self, ids: Tensor) -> Tensor:
         """The vectors of ids [batch, tokens], looked up as the host does."""
-        found: Tensor = turned(self.embedding(turned(ids))) if self.tokens_first else self.embedding(ids)
+        first = self.site is not None and self.site.tokens_first
+        found: Tensor = turned(self.embedding(turned(ids))) if first else self.embedding(ids)
         return found
 
     def _embedded(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -16,7 +16,6 @@ from peftref.design.load import load, read
 from peftref.exchange.peft.write import write_peft
 from peftref.modules.attach import attach
 from peftref.modules.attached import Attached
-from peftref.modules.per_sample import per_sample
 from peftref.modules.restore import restore
 from peftref.problem import PeftrefError
 from tests.tiny import TEXT
@@ -242,45 +241,3 @@ def test_padding_is_not_among_what_a_technique_begins_from() -> None:
     for here, there in zip(one.module.leaves.parameters(), other.module.leaves.parameters(), strict=True):
         torch.testing.assert_close(here.abs(), there.abs(), rtol=1e-6, atol=1e-8)
     assert any(each.abs().max() > 0 for each in one.module.leaves.parameters())
-
-
-MIXING = """
-name: m
-title: M
-insert:
-  - at: [SLOT]
-    leaves: {G: {shape: [1, d_in], init: {normal: 1.0}}}
-    equation: h' = h + mean_tokens(sum(sigmoid(G @ x))) * h
-"""
-
-
-@pytest.mark.parametrize("slot", ["attention.query", "attention.output", "ffn.up"])
-def test_what_looks_at_all_tokens_of_a_sample_does_not_see_other_samples(slot: str) -> None:
-    """The layers hold tokens before samples: a sample alone, without its padding, gives what it gives beside others."""
-    model = host()
-    scattered(attach(model, read(MIXING.replace("SLOT", slot))))
-    padded = given("padded")
-    ids, mask = padded["input_ids"], padded["attention_mask"]
-    assert isinstance(ids, Tensor)
-    assert isinstance(mask, Tensor)
-    both = model(**padded)[0]
-    alone = model(ids[1:], attention_mask=mask[1:])[0]
-    torch.testing.assert_close(both[1:], alone, rtol=1e-10, atol=1e-10)
-    cut = model(ids[:1, 2:])[0]
-    torch.testing.assert_close(both[:1, 2:], cut, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("square", [False, True])
-def test_each_sample_has_its_own_technique(square: bool) -> None:
-    """Also where there are as many samples as tokens, so that a wrong axis would not be seen by its length."""
-    model = host()
-    lora(model, *SLOTS)
-    scattered(attach(model, load("houlsby", bottleneck=4), "two"))
-    scattered(attach(model, load("layernorm"), "three"))
-    ids = torch.randint(3, 99, (5 if square else 4, 5), generator=torch.Generator().manual_seed(1))
-    names = ["two", None, "default", "three", "two"][: len(ids)]
-    with per_sample(model, names):
-        mixed = model(ids)[0]
-    for i, name in enumerate(names):
-        with per_sample(model, [name]):
-            torch.testing.assert_close(mixed[i : i + 1], model(ids[i : i + 1])[0], rtol=1e-10, atol=1e-10)

@@ -16,6 +16,7 @@ from torch import Tensor
 from peftref.host.host import Host
 from peftref.host.resolve import resolve
 from peftref.host.site import Port, Site
+from peftref.running.bare import module_at
 from tests.host.families import FAMILIES, MAPPED, PROBED, build, inputs
 from tests.host.spy import attention, hooked, pick
 
@@ -153,7 +154,7 @@ def test_the_feed_forward(family: str) -> None:
 
 def matrix(model: tf.PreTrainedModel, site: Site) -> Tensor:
     """The weight of a linear site as [d_out, d_in]."""
-    weight = model.get_submodule(site.path).weight.detach()
+    weight = module_at(model, site.path).weight.detach()
     assert isinstance(weight, Tensor)
     whole = weight.T if site.form in ("transposed", "table") else weight.flatten(1)
     return pick(whole.T, site.ports["h"].rows).T
@@ -181,7 +182,7 @@ def test_a_linear_slot_is_its_rows_times_what_it_reads(family: str) -> None:
             continue
         weight = matrix(model, site)
         assert tuple(weight.shape) == (site.sizes["d_out"], site.sizes["d_in"]), site.slot
-        module = model.get_submodule(site.path)
+        module = module_at(model, site.path)
         bias = getattr(module, "bias", None)
         assert (bias is None) == ("b" in site.lacks)
         _, (x, h) = run(model, None, site.ports["x"], site.ports["h"])

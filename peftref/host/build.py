@@ -1,24 +1,21 @@
-"""Build a model from its class and config on the meta device, record it, and count its parameters."""
+"""Build a model from its class and config on the meta device, give it numbers and inputs, and count its parameters."""
 
 from __future__ import annotations
 
 import copy
 import importlib
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 import transformers
-from torch.distributions import Distribution
-from torch.fx.experimental._config import patch as masks_take_all  # type: ignore[attr-defined]
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
-from peftref.host.graph import Graph
 from peftref.host.inputs import inputs_of
-from peftref.host.trace import record
-from peftref.problem import fail
+from peftref.host.shrink import Scale, shrunken
+from peftref.problem import PeftrefError, fail
 
 
 def class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
@@ -68,7 +65,7 @@ def build(kind: type[PreTrainedModel], config: PreTrainedConfig, device: str = "
         with torch.device(device), quiet():
             return kind(own).eval()
     except Exception as error:
-        raise fail("host-not-built", f"{kind.__name__} cannot be built from this config: {_said(error)}") from error
+        raise fail("host-not-built", f"{kind.__name__} cannot be built from this config: {said_by(error)}") from error
 
 
 def twin(model: PreTrainedModel) -> PreTrainedModel:
@@ -104,6 +101,22 @@ def shake(model: PreTrainedModel) -> None:
                 parameter.add_(0.1 * noise)
 
 
+def small_models(model: PreTrainedModel, scales: Iterable[Scale], most: int) -> Iterator[PreTrainedModel]:
+    """Small random models of a model's class on CPU, one for each scale whose config can be built with no more than `most` parameters.
+
+    The model is not run, and random numbers go on as before.
+    """
+    for scale in scales:
+        with suppress(PeftrefError):
+            config = shrunken(model.config, scale)
+            if sum(parameter.numel() for parameter in build(type(model), config).parameters()) <= most:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(0)
+                    small = build(type(model), config, device="cpu")
+                    shake(small)
+                yield small
+
+
 def inputs_that_run(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """The first inputs with which a live model runs. Raises PeftrefError `host-not-run` with what failed."""
     said = "it takes no input that is known here"
@@ -113,21 +126,8 @@ def inputs_that_run(model: PreTrainedModel) -> dict[str, torch.Tensor]:
                 model(**{name: tensor.clone() for name, tensor in inputs.items()})
             return inputs
         except Exception as error:
-            said = _said(error)
+            said = said_by(error)
     raise fail("host-not-run", f"{type(model).__name__} cannot be run on CPU: {said}")
-
-
-def observe(model: PreTrainedModel) -> Graph:
-    """The graph of one forward of a model on the meta device. Raises PeftrefError `host-not-run` with what failed."""
-    said = "it takes no input that is known here"
-    for inputs in inputs_of(model):
-        if inputs:
-            try:
-                with quiet(), _unchecked(), masks_take_all(meta_nonzero_assume_all_nonzero=True):
-                    return record(model, inputs)
-            except Exception as error:
-                said = _said(error)
-    raise fail("host-not-run", f"{type(model).__name__} cannot be run on the meta device: {said}")
 
 
 def count_parameters(model: PreTrainedModel, head: str | None) -> tuple[int, int]:
@@ -152,20 +152,9 @@ def _shape_of(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty(tensor.shape, dtype=dtype, device="meta")
 
 
-def _said(error: Exception) -> str:
+def said_by(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-
-
-@contextmanager
-def _unchecked() -> Iterator[None]:
-    """Let distributions take parameters without looking at their numbers, which a meta tensor has not."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ ones, and whether rows can stand in its cache."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +12,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from peftref.host.build import build, inputs_that_run, quiet, shake
+from peftref.host.build import inputs_that_run, quiet, small_models
 from peftref.host.graph import Attend, Graph
 from peftref.host.past import takes_past
 from peftref.host.shadow import tensors_of
-from peftref.host.shrink import SCALES, shrunken
+from peftref.host.shrink import SCALES
 from peftref.problem import PeftrefError
 
 FAR = 1e-6
@@ -49,19 +50,9 @@ def small_instance(model: PreTrainedModel) -> tuple[PreTrainedModel, dict[str, T
 
     The model is not run, and random numbers go on as before.
     """
-    for scale in SCALES:
-        try:
-            config = shrunken(model.config, scale)
-            if sum(parameter.numel() for parameter in build(type(model), config).parameters()) > MOST_PARAMETERS:
-                continue
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                small = build(type(model), config, device="cpu")
-                shake(small)
-            inputs = inputs_that_run(small)
-        except PeftrefError:
-            continue
-        return small, inputs
+    for small in small_models(model, SCALES, MOST_PARAMETERS):
+        with suppress(PeftrefError):
+            return small, inputs_that_run(small)
     return None
 
 

@@ -7,12 +7,13 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from peftref.host.assemble import read_graph
-from peftref.host.build import build, class_of, count_parameters, observe, twin
+from peftref.host.build import build, class_of, count_parameters, twin
 from peftref.host.causal import with_causality
 from peftref.host.family import family_of
 from peftref.host.flow import Flow
 from peftref.host.host import Host
 from peftref.host.mapped import mapped_attentions
+from peftref.host.observe import observe
 from peftref.problem import PeftrefError, fail
 
 _KEPT: dict[tuple[object, ...], Host] = {}

@@ -1,7 +1,7 @@
 """Real values for the small tensors of a meta run that depend on no parameter: positions, masks, lengths.
 
 Code that asks a tensor for a number (`item`, `if tensor:`) stops on the meta device. Where that number follows from shapes
-and token ids alone it is known here; where it hangs on a parameter, zero is answered.
+and token ids alone it is known here; where it hangs on a parameter, zero is answered, or what a witness says (`peftref.host.witness`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class Shadows:
         """What a tensor holds, None where that is not known."""
         return self._known.get(id(tensor), None if tensor.is_meta else tensor)
 
+    def listed(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """What a tensor holds that is asked for as a list or a text, None where that is not known."""
+        return self.real(tensor)
+
     def forget(self, tensors: Iterable[torch.Tensor]) -> None:
         """Forget what tensors hold, because something unknown was written into them."""
         for tensor in tensors:
@@ -42,19 +46,33 @@ class Shadows:
         known = all(self._has(tensor) for tensor in tensors_of((args, kwargs)))
         if name == _NUMBER:
             return self._number(func, args, known)
+        if known and hangs_on_values(func, args):
+            return self._counted(func, args, kwargs)
         if not known or torch.Tag.nondeterministic_seeded in func.tags:
             return self._run(func, args, kwargs)
         try:
             result = self._run(func, args, kwargs)
+            if not any(tensor.is_meta for tensor in tensors_of(result)):
+                return result
         except (NotImplementedError, RuntimeError) as error:  # the size of the result hangs on values
             if not isinstance(error, NotImplementedError) and "meta" not in str(error):
                 raise
             real = func(*self._real(args), **self._real(kwargs))
-            result = _like(real)
+            result = like(real)
         else:
             if any(tensor.numel() > LIMIT for tensor in tensors_of(result)):
                 return result
             real = func(*self._real(args), **self._real(kwargs))
+        return self._noted(result, real)
+
+    def _counted(self, func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Run an operator on the CPU copies, whose numbers say how much it gives."""
+        real = func(*self._real(args), **self._real(kwargs))
+        if func._schema.is_mutable or not any(tensor.is_meta for tensor in tensors_of((args, kwargs))):
+            return args[0] if func._schema.is_mutable else real
+        return self._noted(like(real), real)
+
+    def _noted(self, result: Any, real: Any) -> Any:
         for tensor, copy in zip(tensors_of(result), tensors_of(real), strict=True):
             if tensor.is_meta:
                 self.note(tensor, copy)
@@ -78,15 +96,16 @@ class Shadows:
     def _has(self, tensor: torch.Tensor) -> bool:
         return id(tensor) in self._known or (not tensor.is_meta and tensor.numel() <= LIMIT)
 
-    def _real(self, tree: Any) -> Any:
+    def _real(self, tree: Any, blank: Mapping[int, torch.Tensor] | None = None) -> Any:
+        """A nest with the CPU copies of its tensors; blank: what stands for one that is not known."""
         if isinstance(tree, torch.Tensor):
-            return self._known.get(id(tree), tree)
+            return self._known.get(id(tree), (blank or {}).get(id(tree), tree) if tree.is_meta else tree)
         if isinstance(tree, torch.device):
             return torch.device("cpu")
         if isinstance(tree, Mapping):
-            return {key: self._real(item) for key, item in tree.items()}
+            return {key: self._real(item, blank) for key, item in tree.items()}
         if isinstance(tree, (list, tuple)):
-            return [self._real(item) for item in tree]
+            return [self._real(item, blank) for item in tree]
         return tree
 
 
@@ -103,8 +122,8 @@ class Numbers(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _LISTED and args[0].is_meta:
-            real = self._shadows.real(args[0])
+        if func in _LISTED:
+            real = self._shadows.listed(args[0])
             with torch.utils._python_dispatch._disable_current_modes():
                 known = torch.zeros(args[0].shape, dtype=args[0].dtype, device="cpu") if real is None else real
                 return func(known, *args[1:])
@@ -190,7 +209,20 @@ def _on_meta(tree: Any) -> Any:
     return tree
 
 
-def _like(real: Any) -> Any:
+def like(real: Any) -> Any:
+    """A nest of tensors of the same shapes on meta; what is no tensor is the same."""
     if isinstance(real, torch.Tensor):
         return torch.empty_like(real, device="meta")
-    return type(real)(_like(item) for item in real)
+    return type(real)(map(like, real)) if isinstance(real, (list, tuple)) else real
+
+
+def hangs_on_values(func: Any, args: Any) -> bool:
+    """Whether what an operator gives, or how much, hangs on the numbers of what it is given: a number, places, what a mask lets in."""
+    name = func._schema.name.split("::")[-1]
+    if name in _INDEXED:
+        return any(isinstance(each, torch.Tensor) and each.dtype in (torch.bool, torch.uint8) for each in args[1])
+    return not _HANGING.isdisjoint(func.tags)
+
+
+_INDEXED = ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index")
+_HANGING = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}

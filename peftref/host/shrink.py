@@ -42,7 +42,7 @@ _PICTURE = re.compile(r"^(image|img|input|crop)_(size|resolution)$")
 class Scale:
     """How far a config is shrunken: what widths are divided by, how many token ids stay, what image sides are divided by.
 
-    heads: heads stay as wide as they are, and there are fewer.
+    heads: heads stay as wide as they are, and there are fewer. layers, experts: there are fewer of them.
     """
 
     widths: int = 8
@@ -50,6 +50,7 @@ class Scale:
     image: int = 4
     layers: bool = True
     heads: bool = False
+    experts: bool = True
 
 
 SCALES = (
@@ -126,7 +127,7 @@ def _shrunken(name: str, value: Any, scale: Scale, ids: dict[int, int]) -> Any:
             value, lambda side: side // scale.image if side >= 384 and side % (scale.image * 16) == 0 else side
         )
     if _EXPERTS.search(name) and isinstance(value, int):
-        return value // 8 if value >= 64 and scale.widths > 1 else value
+        return value // 8 if value >= 64 and scale.widths > 1 and scale.experts else value
     if _WIDTH.search(name) and not _NO_WIDTH.search(name):
         return _each(value, lambda width: _divided(width, scale.widths, 2))
     return value

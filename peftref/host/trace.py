@@ -27,12 +27,15 @@ ATTENTION = "_attn_implementation_internal"
 DOORS = (ATTENTION, "_experts_implementation_internal")
 
 
-def record(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], device: str = "meta") -> Graph:
+def record(
+    model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], device: str = "meta", shadows: Shadows | None = None
+) -> Graph:
     """Run the model once on the inputs and give the graph of what happened; the model is left as it was.
 
     For the time of the run a probe is the attention implementation of every config in the model, which must be its own.
+    shadows: what answers where code asks a tensor for its numbers.
     """
-    recorder = Recorder(model)
+    recorder = Recorder(model, shadows or Shadows())
     inputs = {name: recorder.enter(name, tensor, device) for name, tensor in inputs.items()}
     with ExitStack() as stack:
         stack.enter_context(
@@ -70,7 +73,7 @@ def _configs(config: object) -> Iterator[PreTrainedConfig]:
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's mode is not typed
     """Writes down every operator and every module call while it is the active mode."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: torch.nn.Module, shadows: Shadows) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's mode is not typed
         self._model = model
         self._values: list[Value] = []
@@ -83,7 +86,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's m
         self._kept: list[torch.Tensor] = []
         self._sharing: dict[int, list[torch.Tensor]] = defaultdict(list)
         self._causal: dict[int, bool] = {}
-        self._shadows = Shadows()
+        self._shadows = shadows
         self._bare: dict[str, Module] = {}
         self._paths = {id(module): path for path, module in model.named_modules()}
         for name, parameter in model.named_parameters():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from torch import Tensor
 from torch.distributions import Distribution
 from torch.fx.experimental._config import patch as masks_take_all  # type: ignore[attr-defined]
 from transformers import PreTrainedModel
@@ -23,19 +24,23 @@ def observe(model: PreTrainedModel) -> Graph:
     Where its code asks for numbers that meta tensors do not have and stops, a small model of the same class runs on CPU and the numbers
     that it is asked for are answered. Raises PeftrefError `host-not-run` with what failed on meta.
     """
-    said = "it takes no input that is known here"
-    sets = [inputs for inputs in inputs_of(model) if inputs]
+    said = ""
+    sets: list[dict[str, Tensor]] = []
     with quiet(), _unchecked():
-        for inputs in sets:
+        for inputs in inputs_of(model):
+            sets.append(inputs)
             try:
                 with masks_take_all(meta_nonzero_assume_all_nonzero=True):
                     return record(model, inputs)
             except Exception as error:
-                said = said_by(error)
+                said = said or said_by(error)
         for at, shadows in witnesses(model, sets):
             with suppress(Exception):  # whatever the model says: then the next witness is asked
                 return shadows.heard(record(model, sets[at], shadows=shadows))
-    raise fail("host-not-run", f"{type(model).__name__} cannot be run on the meta device: {said}")
+    raise fail(
+        "host-not-run",
+        f"{type(model).__name__} cannot be run on the meta device: {said or 'it takes no input that is known here'}",
+    )
 
 
 @contextmanager

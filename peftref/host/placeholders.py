@@ -33,9 +33,15 @@ def with_placeholders(model: PreTrainedModel, inputs: dict[str, Tensor], text: i
             front = ids[:, :1] if start is None else torch.full_like(ids[:, :1], start)
             ids = torch.cat([front, places, ids], dim=1)
             kinds = torch.cat([torch.zeros_like(front), torch.full_like(places, number), kinds], dim=1)
+    taken = inspect.signature(model.forward).parameters
+    queries = getattr(model.config, "latent_query_num", None)
+    if "image_embeds_position_mask" in taken and queries:
+        ids, kinds = (
+            torch.nn.functional.pad(ids, (queries, 0), value=3),
+            torch.nn.functional.pad(kinds, (queries, 0), value=1),
+        )
     made = {**inputs, "input_ids": ids}
-    if "mm_token_type_ids" in inspect.signature(model.forward).parameters:
-        made["mm_token_type_ids"] = kinds
+    made |= {name: kinds for name in ("mm_token_type_ids", "image_embeds_position_mask") if name in taken}
     return made
 
 

@@ -20,7 +20,7 @@ _LAYERS = re.compile(
     r"|^num_(en|de)coder_(hidden_)?layers$|^num_.*_(transformer|attention|self_attends|cross)_layers$|^num_.*layers$"
 )
 _WIDTH = re.compile(
-    r"size|dim|width|channels|d_model|n_embd|d_ff|d_kv|d_head|d_inner|n_inner|hidden|intermediate|rank|features|inner"
+    r"size|dim|width|channels|d_model|d_latents|n_embd|d_ff|d_kv|d_head|d_inner|n_inner|hidden|intermediate|rank|features|inner"
 )
 _NO_WIDTH = re.compile(
     r"vocab|image|patch|kernel|window|stride|position|max_|num_channels|in_channels|head_count|token|_id$|_ids$|num_hidden"
@@ -34,7 +34,7 @@ _EXPERTS = re.compile(
 _PERIOD = re.compile(r"period|interval|every|freq|first_k|_step$|layers_block_pattern")
 _TOKEN = re.compile(r"(_token|_token_id|_token_index|_token_ids|_id|_index)$")
 _HEADS = re.compile(r"^(num|n)_(.*_)?heads?$|^(en|de)coder_attention_heads$|^num_heads$|^heads$|^linear_num_.*_heads$")
-_HEAD_WIDTH = re.compile(r"head_dim|head_size|head_width|kv_channels|^d_kv$|rope|lora|section|qk_")
+_HEAD_WIDTH = re.compile(r"head_dim|head_size|d_head|head_width|kv_channels|^d_kv$|rope|lora|section|qk_")
 _PICTURE = re.compile(r"^(image|img|input|crop)_(size|resolution)$")
 
 
@@ -62,8 +62,10 @@ SCALES = (
     Scale(widths=2, vocab=None, image=1),
     Scale(widths=1, vocab=None, image=1),
     Scale(widths=1, vocab=None, image=1, layers=False),
+    Scale(widths=32),
+    Scale(heads=True, widths=32, image=1),
 )
-"""What is tried, the smallest first."""
+"""What is tried, the smallest first; last what is left where those are too large."""
 
 
 def shrunken(config: PreTrainedConfig, scale: Scale = SCALES[0]) -> PreTrainedConfig:
@@ -99,7 +101,7 @@ def _shrink(config: PreTrainedConfig, scale: Scale, ids: dict[int, int]) -> None
     for name, value in fields.items():
         if name not in changed:
             new = _shrunken(name, value, scale, ids)
-            if new != value:
+            if new is not value and new != value:
                 changed[name] = new
     for name, value in changed.items():
         vars(config)[name] = value
@@ -118,7 +120,7 @@ def _shrunken(name: str, value: Any, scale: Scale, ids: dict[int, int]) -> Any:
         return value
     if _SECTIONS.search(name) and isinstance(value, (list, tuple)):
         return type(value)(_divided(item, scale.widths, 1) for item in value)
-    if name.endswith("vocab_size") and isinstance(value, int):
+    if "vocab_size" in name and isinstance(value, int):
         return min(value, scale.vocab) if scale.vocab else value
     if _TOKEN.search(name) and scale.vocab:
         return _token(value, scale.vocab, ids)
@@ -128,6 +130,8 @@ def _shrunken(name: str, value: Any, scale: Scale, ids: dict[int, int]) -> Any:
         )
     if _EXPERTS.search(name) and isinstance(value, int):
         return value // 8 if value >= 64 and scale.widths > 1 and scale.experts else value
+    if name.endswith("groups") and isinstance(value, int) and value >= 128:  # one for each channel
+        return _divided(value, scale.widths, 2)
     if _WIDTH.search(name) and not _NO_WIDTH.search(name):
         return _each(value, lambda width: _divided(width, scale.widths, 2))
     return value

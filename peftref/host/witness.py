@@ -48,8 +48,7 @@ def witnesses(model: PreTrainedModel, sets: Sequence[Mapping[str, Tensor]]) -> I
     Nothing where none runs, and where none is asked.
     """
     for small in small_models(model, SCALES, MOST_PARAMETERS):
-        own = [inputs for inputs in inputs_of(small) if inputs]
-        for at, (inputs, wanted) in enumerate(zip(own, sets, strict=False)):
+        for at, (inputs, wanted) in enumerate(zip(inputs_of(small), sets, strict=False)):
             keeping = Keeping()
             try:
                 record(small, {name: each.clone() for name, each in inputs.items()}, "cpu", keeping)

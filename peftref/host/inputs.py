@@ -71,7 +71,10 @@ def _made(model: PreTrainedModel, form: int) -> dict[str, Tensor]:
     for name, maker in (KNOWN | RARE).items():
         if name in taken and (name in kept or (name in KNOWN and _has_part(model.config, name))):
             part = part_of(model.config, name)
-            made[name] = _form(patches(part) if tiled and name in _PATCHED else maker(part), form)
+            forms = patches(part) if tiled and name in _PATCHED else maker(part)
+            if form and name == "input_ids" and "decoder_input_ids" in taken:  # an encoder's ids have no codebooks
+                forms = maker(getattr(model.config, "encoder_config", None) or part)[:1]
+            made[name] = _form(forms, form)
     if tiled and any(name in made for name in _PATCHED):
         made[tiled] = grid(part_of(model.config, "pixel_values"))
     return made

@@ -23,7 +23,7 @@ _WIDTH = re.compile(
     r"size|dim|width|channels|d_model|d_latents|n_embd|d_ff|d_kv|d_head|d_inner|n_inner|hidden|intermediate|rank|features|inner"
 )
 _NO_WIDTH = re.compile(
-    r"vocab|image|patch|kernel|window|stride|position|max_|num_channels|in_channels|head_count|token|_id$|_ids$|num_hidden"
+    r"vocab|image|patch|kernel|window|stride|position|pos_emb_|max_|num_channels|in_channels|head_count|token|_id$|_ids$|num_hidden"
     r"|layers|batch|cache|chunk|segment|block_size|codebook|input_size|_input|sampl|mel|bins|crop|grid|spatial|temporal|time"
     r"|num_heads|groups|conv_kernel|tile|pool|buckets|state_size|factor|num_features|expansion|merge|sinus|_1d|in_chans|shuffle"
 )

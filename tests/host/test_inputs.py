@@ -20,6 +20,7 @@ SMALL = Scale(image=1)
     [
         "blip_2_qformer",
         "decision_transformer",
+        "dia",
         "dia_decoder",
         "gemma4_vision",
         "granite_speech_encoder",
@@ -29,6 +30,7 @@ SMALL = Scale(image=1)
         "lxmert",
         "minicpmv4_6_vision",
         "moshi_depth",
+        "muse_glimmer_vision",
         "pix2struct_vision_model",
     ],
 )

@@ -24,12 +24,13 @@ from peftref.running.bare import module_at
 from peftref.running.checkpointing import Entrances
 from peftref.running.core import CoreTap
 from peftref.running.flow import Flow
+from peftref.running.hold import HELD, Held, Hold
 from peftref.running.keys import Keys
 from peftref.running.positions import PositionTap
 from peftref.running.run import Run
 from peftref.running.samples import Part, Samples
 from peftref.running.stack import StackTap
-from peftref.running.tap import HELD, Held, Hold, Tap
+from peftref.running.tap import Tap
 
 CONTAINER = "peftref"
 Combine = Literal["stack", "sum"]

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from peftref.host.site import Port, Site
+from peftref.host.site import Site
 from peftref.problem import fail
-from peftref.running.bare import module_at
 from peftref.running.entering import Entering, Units
+from peftref.running.hold import HELD, Held
 from peftref.running.linear_map import FORMS
-from peftref.running.override import Override, arguments
+from peftref.running.override import Override
 from peftref.running.own import Own
 from peftref.running.rows import put, take
 from peftref.running.run import Run, by_part
@@ -27,10 +27,7 @@ from peftref.running.turn import turned, turning
 
 ORDER = {"activation": 0, "norm": 1, "linear": 2, "sequence": 3, "sublayer": 4}
 OWN = {"g": "weight", "b": "bias", "E": "weight"}
-HELD = {"x": {"x"}, "res": {"res", "out"}}
-"""What is kept for a sublayer, with the quantities that are made of it."""
 Change = Callable[[Tensor], Tensor]
-Held = dict[tuple[str, str], Tensor]
 
 
 class Tap:
@@ -192,45 +189,6 @@ class Tap:
             return total
         norm = self.norms[site.name]
         return turned(norm(turned(total))) if self.tokens_first else norm(total)
-
-
-class Hold:
-    """Keeps what a sublayer reads at one place until its output is there at another. name: x, or res."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        site: Site,
-        name: str,
-        active: Callable[[Site], list[Run]],
-        held: Held,
-        tokens_first: bool = False,
-    ) -> None:
-        self.site = site
-        self.name = name
-        self.port: Port = site.ports[name]
-        self.active = active
-        self.held = held
-        module = module_at(model, self.port.path)
-        self.names = arguments(module)
-        self.override = Override(module, partial(turning, self._forward) if tokens_first else self._forward)
-
-    def remove(self) -> None:
-        """Takes the override off."""
-        self.override.remove()
-
-    def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        wanted = any(not HELD[self.name].isdisjoint(run.reads) for run in self.active(self.site))
-        key = (self.site.name, self.name)
-        if wanted and self.port.side == "input":
-            given: dict[int | str, Any] = dict(enumerate(args))
-            given.update(zip(self.names, args, strict=False))
-            given.update(kwargs)
-            self.held[key] = given[self.port.key] if self.port.key in given else next(iter(kwargs.values()))
-        result = original(*args, **kwargs)
-        if wanted and self.port.side == "output":
-            self.held[key] = result if isinstance(result, Tensor) else result[self.port.key]
-        return result
 
 
 def _on_map(run: Run, site: Site, own: Own, x: Tensor | Entering, before: list[Run]) -> Tensor:

@@ -6,7 +6,7 @@ Values are in single-assignment form: an operator that writes in place gives a n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from peftref.host.architecture import Form
@@ -111,13 +111,14 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Everything that one forward did, in order."""
+    """Everything that one forward did, in order. left_out: the inputs with which it could not be run, and what was said then."""
 
     values: tuple[Value, ...]
     events: tuple[Event, ...]
     calls: tuple[Call, ...]
     attends: tuple[Attend, ...]
     modules: Mapping[str, Module]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def shape(self, value: int) -> tuple[int, ...]:
         """The shape of a value."""

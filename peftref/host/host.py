@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from peftref.host.architecture import ARCHITECTURE, GROUPS
@@ -40,7 +40,7 @@ class Stack:
 class Host:
     """A host: name, model type, stacks, every resolved site, what it lacks and why, and how many parameters it has.
 
-    parameters counts the backbone without a task head, tied tensors once; head_parameters the head where the class has one.
+    left_out: inputs of the model that could not be followed, and why; what reads them alone is no stack here. parameters counts the backbone without a task head, tied tensors once; head_parameters the head where the class has one.
     """
 
     name: str
@@ -50,9 +50,11 @@ class Host:
     lacks: Mapping[str, str]
     parameters: int
     head_parameters: int = 0
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lacks", MappingProxyType(dict(self.lacks)))
+        for name in ("lacks", "left_out"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def __deepcopy__(self, memo: object) -> Host:
         return self
@@ -109,6 +111,9 @@ class Host:
         return Problem(
             "slot-absent",
             f"host {self.name} has no slot {wanted}" + (f": {reason}" if reason else ""),
-            notes=(f"it has: {', '.join(self.slots())}",),
+            notes=(
+                f"it has: {', '.join(self.slots())}",
+                *(f"not followed: {name}: {why}" for name, why in self.left_out.items()),
+            ),
             hint=nearest(slot, self.slots()),
         )

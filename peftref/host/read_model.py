@@ -84,4 +84,5 @@ def _read(model: PreTrainedModel, name: str) -> Host:
         lacks=anatomy.lacks,
         parameters=backbone,
         head_parameters=beside,
+        left_out=flow.graph.left_out,
     )

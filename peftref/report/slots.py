@@ -63,6 +63,10 @@ def slots_view(host: Host) -> Tree:
             reasons.setdefault(reason, []).append(slot)
         for reason, slots in reasons.items():
             lacking.add(f"{escape(', '.join(slots))}: {escape(reason)}")
+    if host.left_out:
+        unfollowed = root.add("[bold]not followed[/]: inputs with which the model could not be run")
+        for name, why in host.left_out.items():
+            unfollowed.add(f"{escape(name)}: {escape(why)}")
     return root
 
 

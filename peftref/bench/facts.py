@@ -51,6 +51,7 @@ def _facts(technique: Technique, row: Row, file: Path, measured: Sequence[Mappin
     peer = technique.peers.get(LIBRARY)
     beside_peft = None if peer is None or peer.refused else _parity(technique)
     near, host = beside_peft or (None, _encoder if peer is not None and not (peer.refused or peer.told) else None)
+    refused = f"refused: {peer.refused}" if peer and peer.refused else None
     lines = [
         line for line in file.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")
     ]
@@ -64,11 +65,7 @@ def _facts(technique: Technique, row: Row, file: Path, measured: Sequence[Mappin
         "output": None if near is None else near.output,
         "gradient": None if near is None else near.gradient,
         "merged": None if near is None else near.merged,
-        "exchange": _exchange(technique, host)
-        if host
-        else f"refused: {peer.refused}"
-        if peer and peer.refused
-        else None,
+        "exchange": _exchange(technique, host) if host else refused,
         "step": {each["host"]: each["ratio_to_peft"] for each in measured},
         "saved": {each["host"]: each["saved_ratio"] for each in measured},
         "frozen": {each["host"]: each["ratio_to_frozen_host"] for each in measured},

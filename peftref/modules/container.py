@@ -231,7 +231,7 @@ class Modules(nn.Module):
         tap.add(site, model)
         for name in (each for each in HELD if site.kind == "sublayer" and each in site.ports):
             if f"{name} {site.name}" not in self.taps:
-                self.taps[f"{name} {site.name}"] = Hold(model, site, name, self.runs, self.held, first)
+                self.taps[f"{name} {site.name}"] = Hold(model, site, name, self.runs, self.held)
 
 
 def container(model: nn.Module) -> Modules:

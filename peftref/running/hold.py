@@ -23,13 +23,7 @@ class Hold:
     """Keeps what a sublayer reads at one place until its output is there at another. name: x, or res."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        site: Site,
-        name: str,
-        active: Callable[[Site], list[Run]],
-        held: Held,
-        tokens_first: bool = False,
+        self, model: nn.Module, site: Site, name: str, active: Callable[[Site], list[Run]], held: Held
     ) -> None:
         self.site = site
         self.name = name
@@ -38,7 +32,7 @@ class Hold:
         self.held = held
         module = module_at(model, self.port.path)
         self.names = arguments(module)
-        self.override = Override(module, partial(turning, self._forward) if tokens_first else self._forward)
+        self.override = Override(module, partial(turning, self._forward) if site.tokens_first else self._forward)
 
     def remove(self) -> None:
         """Takes the override off."""

@@ -223,9 +223,10 @@ class Modules(nn.Module):
         return found
 
     def _output(self, model: nn.Module, site: Site) -> None:
-        first = site.tokens_first
         if site.path not in self.taps:
-            self.taps[site.path] = Tap(module_at(model, site.path), self.runs, lambda: self.combine, self.held, first)
+            self.taps[site.path] = Tap(
+                module_at(model, site.path), self.runs, lambda: self.combine, self.held, site.tokens_first
+            )
         tap = self.taps[site.path]
         assert isinstance(tap, Tap)
         tap.add(site, model)

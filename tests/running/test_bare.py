@@ -18,6 +18,7 @@ from peftref.modules.attach import attach
 from peftref.modules.attached import Attached
 from peftref.modules.restore import restore
 from peftref.problem import PeftrefError
+from tests.running.techniques import shake
 from tests.tiny import TEXT
 
 torch.set_num_threads(1)
@@ -37,17 +38,11 @@ def host(kind: Any = XLNetModel) -> Any:
     return model
 
 
-def scattered(found: Attached) -> Attached:
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in found.parameters():
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
-    return found
-
-
 def lora(model: Any, *roles: str) -> Attached:
     at = [f"attention.{role}" for role in roles or ("query", "value")]
-    return scattered(attach(model, load("lora", r=3, alpha=16.0).moved(*at)))
+    found = attach(model, load("lora", r=3, alpha=16.0).moved(*at))
+    shake(found)
+    return found
 
 
 def given(what: str) -> dict[str, Tensor | list[Tensor]]:

@@ -12,8 +12,8 @@ from torch import Tensor
 from peftref.design.load import load, read
 from peftref.host.resolve import resolve
 from peftref.modules.attach import attach
-from peftref.modules.attached import Attached
 from peftref.modules.per_sample import per_sample
+from tests.running.techniques import shake
 from tests.tiny import PAIR, TEXT
 
 torch.set_num_threads(1)
@@ -44,13 +44,6 @@ def host(family: str) -> Any:
     return model
 
 
-def scattered(found: Attached) -> None:
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in found.parameters():
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
-
-
 def run(model: Any, ids: Tensor, mask: Tensor | None = None) -> Tensor:
     """The last vectors; of a pair of stacks, the encoder's, and the decoder's where nothing is padded."""
     more = {"decoder_input_ids": ids.flip(1)} if model.config.is_encoder_decoder else {}
@@ -76,7 +69,7 @@ def test_which_places_hold_tokens_first_is_found(family: str) -> None:
 @pytest.mark.parametrize("slot", ["attention.query", "attention.output", "ffn.up"])
 def test_what_looks_at_all_tokens_of_a_sample_does_not_see_other_samples(family: str, slot: str) -> None:
     model = host(family)
-    scattered(attach(model, read(MIXING.replace("SLOT", slot))))
+    shake(attach(model, read(MIXING.replace("SLOT", slot))))
     ids = drawn(3)
     together = run(model, ids)
     for i in range(3):
@@ -86,7 +79,7 @@ def test_what_looks_at_all_tokens_of_a_sample_does_not_see_other_samples(family:
 def test_what_looks_at_all_tokens_of_a_sample_does_not_see_its_padding() -> None:
     """XLNet counts distances, so that padding in front changes nothing."""
     model = host("xlnet")
-    scattered(attach(model, read(MIXING.replace("SLOT", "attention.query"))))
+    shake(attach(model, read(MIXING.replace("SLOT", "attention.query"))))
     ids, mask = drawn(2), torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
     both = run(model, ids, mask)
     torch.testing.assert_close(both[1:], run(model, ids[1:]), **NEAR)
@@ -104,7 +97,7 @@ def test_each_sample_has_its_own_technique(family: str, rows: int) -> None:
         "two": load("houlsby", bottleneck=4),
         "three": load("layernorm"),
     }.items():
-        scattered(attach(model, technique, name))
+        shake(attach(model, technique, name))
     ids, names = drawn(rows), ["two", None, "one", "three", "two"][:rows]
     with per_sample(model, names):
         mixed = run(model, ids)

@@ -45,7 +45,7 @@ class Effort:
     """How long each technique is timed: rounds of one step each, at most so many seconds, and in which way models are called.
 
     warm_up: steps of each that are not counted, after the one in which the bytes saved are counted. compiled: by `torch.compile`, all
-    of them; the bytes are those of the model as it is. autocast: in bfloat16 where torch's rules say so.
+    of them. autocast: in bfloat16 where torch's rules say so.
     """
 
     rounds: int = 15
@@ -55,8 +55,9 @@ class Effort:
     autocast: bool = False
 
     def called(self, model: Any) -> Any:
-        """What is called and timed of a model."""
-        return torch.compile(model) if self.compiled else model
+        """What is called, timed, and asked for the bytes that it saves."""
+        way = Autocast(model) if self.autocast else model
+        return torch.compile(way) if self.compiled else way
 
 
 class Autocast(nn.Module):
@@ -82,27 +83,30 @@ def measure(stage: Stage, chosen: Sequence[Technique], effort: Effort) -> Iterat
     for number, technique in enumerate(fitting):
         print(f"{stage.name}: {technique.name} ({number + 1} of {len(fitting)})", file=sys.stderr, flush=True)
         yield _one(_for_task(technique, stage), technique, effort)
+        torch.compiler.reset()  # else code that was compiled for too many models is not compiled for the next
         gc.collect()  # a model and its taps know each other: python alone lets gigabytes of them pile up
 
 
 def _one(stage: Stage, technique: Technique, effort: Effort) -> dict[str, Any]:
-    own, way = _own(technique, stage), Autocast if effort.autocast else _as_it_is
+    own = _own(technique, stage)
     models: dict[str, Any] = {"peftref": own}
+    called = {"peftref": effort.called(own)}
     extra: dict[str, Batch] = {"peftref": {}, "peft": told(technique, stage.batch)}
     problem = None
     try:
         models["peft"] = _theirs(technique, stage)
         _same(technique, own, models["peft"])
-        saved = {"peft": saved_bytes(way(models["peft"]), {**stage.batch, **extra["peft"]})}
+        called["peft"] = effort.called(models["peft"])
+        saved = {"peft": saved_bytes(called["peft"], {**stage.batch, **extra["peft"]})}
     except Exception as error:  # a peer that cannot run the host is a result too
         models.pop("peft", None)
         saved = {}
         problem = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-    saved["peftref"] = saved_bytes(way(own), {**stage.batch, **extra["peftref"]})
+    saved["peftref"] = saved_bytes(called["peftref"], {**stage.batch, **extra["peftref"]})
     frozen = stage.frozen()
     racing = [
-        *(contender(name, effort.called(way(model)), _trained(model), extra[name]) for name, model in models.items()),
-        replace(frozen, model=effort.called(way(frozen.model))),
+        *(contender(name, called[name], _trained(model), extra[name]) for name, model in models.items()),
+        replace(frozen, model=effort.called(frozen.model)),
     ]
     times = step_times(racing, [stage.batch], warm_up=effort.warm_up, rounds=effort.rounds, seconds=effort.seconds)
     return {
@@ -120,10 +124,6 @@ def _one(stage: Stage, technique: Technique, effort: Effort) -> dict[str, Any]:
         "rounds": times["peftref"].rounds,
         "problem": problem,
     }
-
-
-def _as_it_is(model: Any) -> Any:
-    return model
 
 
 def _stands(technique: Technique, stage: Stage) -> bool:

@@ -6,7 +6,6 @@ read the same object. Sizes are texts in the host's size symbols; `per` says whi
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -88,7 +87,7 @@ class Architecture(Frozen):
 
     def slot(self, name: str) -> Slot:
         """The slot of a name; KeyError where there is none."""
-        return _slots()[name]
+        return _SLOTS[name]
 
     def kind(self, name: str) -> SlotKind:
         """The kind of slot of a name; KeyError where there is none."""
@@ -257,9 +256,7 @@ ARCHITECTURE = Architecture(
 )
 
 
-@cache
-def _slots() -> dict[str, Slot]:
-    return {slot.name: slot for slot in ARCHITECTURE.slots}
+_SLOTS = {slot.name: slot for slot in ARCHITECTURE.slots}
 
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -281,7 +278,7 @@ def slots_of(wanted: str) -> tuple[str, ...]:
     """
     if wanted in GROUPS:
         return GROUPS[wanted]
-    if wanted in _slots():
+    if wanted in _SLOTS:
         return (wanted,)
     rest = wanted.partition(".")[2]
     return slots_of(rest) if rest else ()

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from peftref.exchange.adapters.write import write_adapters as write_adapters
     from peftref.exchange.peft.read import read_peft as read_peft
     from peftref.exchange.peft.write import write_peft as write_peft
-    from peftref.host.resolve import resolve as resolve
-    from peftref.host.slots import slots as slots
+    from peftref.locate.resolve import resolve as resolve
+    from peftref.locate.slots import slots as slots
     from peftref.modules.attach import attach as attach
     from peftref.modules.attach import set_active as set_active
     from peftref.modules.attached import Attached as Attached
@@ -56,10 +56,10 @@ _HOME = {
     "read_adapters": "exchange.adapters.read",
     "read_peft": "exchange.peft.read",
     "refill": "modules.restore",
-    "resolve": "host.resolve",
+    "resolve": "locate.resolve",
     "restore": "modules.restore",
     "set_active": "modules.attach",
-    "slots": "host.slots",
+    "slots": "locate.slots",
     "typology": "analyse.typology",
     "write_adapters": "exchange.adapters.write",
     "write_peft": "exchange.peft.write",

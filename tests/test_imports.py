@@ -11,8 +11,11 @@ import peftref
 
 ROOT = Path(peftref.__file__).parent
 ORDER = (
+    "host",
     "lang",
     "typeset",
+    "observe",
+    "locate",
     "design",
     "rewrite",
     "analyse",
@@ -29,7 +32,7 @@ ORDER = (
     "atlas",
     "cli",
 )
-FRONT = ("lang", "typeset", "design", "rewrite", "analyse", "report", "atlas", "cli")
+FRONT = ("host", "lang", "typeset", "design", "rewrite", "analyse", "report", "atlas", "cli")
 HEAVY = {"torch", "transformers", "numpy", "datasets", "safetensors", "peft"}
 
 

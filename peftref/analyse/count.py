@@ -13,15 +13,15 @@ from peftref.design.placement import Copy, Placement, copies, copy_name, numbers
 from peftref.design.technique import Technique
 from peftref.host.architecture import ARCHITECTURE
 from peftref.host.host import Host, Stack
-from peftref.host.resolve import resolve
 from peftref.host.site import Site
 from peftref.lang.expr import Call, Expr, Name, names
 from peftref.lang.read_size import parse_size
 from peftref.lang.size import Size
+from peftref.locate.resolve import resolve
 from peftref.rewrite.constant import constants
 
 if TYPE_CHECKING:
-    from peftref.host.resolve import HostLike
+    from peftref.locate.resolve import HostLike
 
 
 @dataclass(frozen=True, slots=True)

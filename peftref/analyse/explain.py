@@ -13,9 +13,9 @@ from peftref.analyse.merge import merge_rule
 from peftref.design.load import load
 from peftref.design.placement import Placement, numbers, placements
 from peftref.design.technique import Technique
-from peftref.host.resolve import resolve
 from peftref.lang.expr import Call, Expr, walk
 from peftref.lang.show import show
+from peftref.locate.resolve import resolve
 from peftref.rewrite.computed import computed
 from peftref.rewrite.constant import foldable
 from peftref.rewrite.cost import Cost, Load
@@ -23,7 +23,7 @@ from peftref.rewrite.optimise import Decision, optimise
 from peftref.rewrite.share import products, together
 
 if TYPE_CHECKING:
-    from peftref.host.resolve import HostLike
+    from peftref.locate.resolve import HostLike
 
 
 @dataclass(frozen=True, slots=True)

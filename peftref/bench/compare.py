@@ -23,7 +23,7 @@ from peftref.design.opaque import Opaque
 from peftref.exchange.peft.opaque import attach_opaque, count_opaque
 from peftref.host.host import Host
 from peftref.host.presets import preset_names
-from peftref.host.resolve import read_config, resolve
+from peftref.locate.resolve import read_config, resolve
 from peftref.modules.attach import attach
 from peftref.problem import PeftrefError, Problem, fail
 from peftref.train.classifier import Classifier, load_classifier

@@ -121,8 +121,8 @@ def found(name: str, *, whole: bool) -> Iterator[Record]:
     """What is found out about a model type: class, slots and how they were found, then what is proved; else why there is none."""
     from transformers import CONFIG_MAPPING
 
-    from peftref.host.read_model import resolve_config
-    from peftref.host.shrink import shrunken
+    from peftref.locate.read_model import resolve_config
+    from peftref.observe.shrink import shrunken
     from peftref.problem import PeftrefError
 
     try:
@@ -150,7 +150,7 @@ def classes(config: Any) -> tuple[Any, ...]:
     """The classes that the Auto classes build for a config, with a head first, then the bare one."""
     from transformers.models.auto import modeling_auto as auto
 
-    from peftref.host.build import class_of
+    from peftref.observe.build import class_of
     from peftref.problem import PeftrefError
 
     chosen: list[Any] = []
@@ -198,8 +198,8 @@ def _proved(config: Any, kind: Any, whole: Any) -> Record:
 
 
 def _facts(host: Any, kind: Any, resolving: float) -> Record:
-    from peftref.host.attention import OWN
     from peftref.host.family import family_of
+    from peftref.locate.attention import OWN
 
     core = host.lacks.get("attention.core", "")
     family = family_of(host.model_type)
@@ -230,7 +230,7 @@ def _line(error: Exception) -> str:
 if __name__ == "__main__":
     import torch
 
-    import peftref.host.read_model  # noqa: F401  # so that the processes need not import it each
+    import peftref.locate.read_model  # noqa: F401  # so that the processes need not import it each
 
     torch.set_num_threads(1)
     main()

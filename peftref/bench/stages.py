@@ -15,8 +15,8 @@ from peftref.bench.timing import Batch, Contender, contender
 from peftref.bench.yardstick import Yardstick
 from peftref.host.host import Host, Stack
 from peftref.host.presets import preset_config
-from peftref.host.resolve import resolve
 from peftref.host.site import Port, Site
+from peftref.locate.resolve import resolve
 from peftref.train.classifier import Classifier, head_names
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peftref.host.resolve import read_config
+from peftref.locate.resolve import read_config
 from peftref.problem import fail
 from peftref.train.classifier import silent
 

@@ -1,1 +1,1 @@
-"""Hosts: pretrained transformers, their slots, and the sites where the slots stand."""
+"""Hosts as plain data: the reference architecture, sites, stacks, presets and family maps. No torch."""

@@ -13,7 +13,7 @@ from peftref.design.load import load
 from peftref.design.placement import placements
 from peftref.design.technique import Technique
 from peftref.host.host import Host
-from peftref.host.resolve import resolve
+from peftref.locate.resolve import resolve
 from peftref.modules.attached import Attached
 from peftref.modules.container import CONTAINER, Combine, Modules, container
 from peftref.modules.files import keep_out

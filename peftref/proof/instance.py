@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from peftref.host.build import build, inputs_that_run, quiet, shake
 from peftref.host.host import Host
-from peftref.host.read_model import resolve_model
-from peftref.host.shrink import SCALES, shrunken
+from peftref.locate.read_model import resolve_model
+from peftref.observe.build import build, inputs_that_run, quiet, shake
+from peftref.observe.shrink import SCALES, shrunken
 from peftref.problem import PeftrefError, fail
 
 MOST_PARAMETERS = 150_000_000

@@ -8,10 +8,10 @@ from peftref.analyse.group import groups
 from peftref.compile.site_source import alone_source, site_source
 from peftref.design.placement import placements
 from peftref.design.technique import Technique
-from peftref.host.resolve import resolve
+from peftref.locate.resolve import resolve
 
 if TYPE_CHECKING:
-    from peftref.host.resolve import HostLike
+    from peftref.locate.resolve import HostLike
 
 
 def code_of(technique: Technique, host: HostLike) -> str:

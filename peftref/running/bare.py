@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from peftref.host.bare import Product, Products
+from peftref.observe.bare import Product, Products
 from peftref.running.override import Override, Standing
 
 ATTRIBUTE = "peftref_bare"

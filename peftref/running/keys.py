@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 
-from peftref.host.past import CACHE, cache_layer, put_rows
 from peftref.host.site import Site
+from peftref.observe.past import CACHE, cache_layer, put_rows
 from peftref.problem import fail
 from peftref.running.core import brought, together
 from peftref.running.own import Own

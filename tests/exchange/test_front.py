@@ -17,7 +17,7 @@ from peftref.exchange.peft.front import as_there
 from peftref.exchange.peft.parity import of_tokens, told
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
-from peftref.host.resolve import resolve
+from peftref.locate.resolve import resolve
 from peftref.modules.attach import attach
 from peftref.modules.container import CONTAINER
 from peftref.modules.restore import restore

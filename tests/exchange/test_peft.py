@@ -19,7 +19,7 @@ from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.parity import asked
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
-from peftref.host.resolve import resolve
+from peftref.locate.resolve import resolve
 from peftref.modules.attach import attach
 from peftref.problem import PeftrefError
 from tests.hosts.families import build, inputs

@@ -39,7 +39,7 @@ from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
 from peftref.host.family import read_family
 from peftref.host.presets import load_preset
-from peftref.host.resolve import resolve
+from peftref.locate.resolve import resolve
 from peftref.modules.attach import attach, set_active
 from peftref.modules.per_sample import per_sample
 from peftref.modules.restore import refill, restore

@@ -8,19 +8,11 @@ import torch
 import transformers as tf
 
 from peftref.design.technique import Technique
-from peftref.host.resolve import resolve
-from tests.tiny import PAIR, T5, TEXT, WIDE
+from peftref.locate.resolve import resolve
+from tests.hosts.configs import FAMILIES
 
 CONFIGS: dict[str, Any] = {
-    "llama": lambda: tf.LlamaConfig(**TEXT, **WIDE, num_key_value_heads=2),
-    "bert": lambda: tf.BertConfig(**TEXT, **WIDE),
-    "gpt2": lambda: tf.GPT2Config(**TEXT, n_embd=32, n_layer=2, n_head=4, n_positions=64),
-    "gpt_neox": lambda: tf.GPTNeoXConfig(**TEXT, **WIDE),
-    "phi3": lambda: tf.Phi3Config(**TEXT, **WIDE, num_key_value_heads=2),
-    "xlnet": lambda: tf.XLNetConfig(**TEXT, d_model=32, n_layer=2, n_head=4, d_inner=48),
-    "t5": lambda: tf.T5Config(**T5),
-    "bart": lambda: tf.BartConfig(**TEXT, **PAIR),
-    "vit": lambda: tf.ViTConfig(**WIDE, image_size=16, patch_size=8),
+    name: FAMILIES[name] for name in ("llama", "bert", "gpt2", "gpt_neox", "phi3", "xlnet", "t5", "bart", "vit")
 }
 
 

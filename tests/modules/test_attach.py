@@ -9,7 +9,7 @@ import torch
 
 from peftref.design.load import load
 from peftref.design.placement import copies, placements
-from peftref.host.resolve import resolve
+from peftref.locate.resolve import resolve
 from peftref.modules.attach import attach, set_active
 from peftref.problem import PeftrefError
 from tests.hosts.families import CONFIGS, build, inputs, stands

@@ -14,10 +14,10 @@ from peftref.design.technique import Technique
 from peftref.modules.attach import attach, set_active
 from peftref.modules.attached import Attached
 from peftref.problem import PeftrefError
-from tests.host.families import FAMILIES
-from tests.host.families import build as build_family
-from tests.host.families import inputs as inputs_of
+from tests.hosts.configs import FAMILIES
 from tests.hosts.families import build, inputs
+from tests.hosts.shaken import build as build_family
+from tests.hosts.shaken import inputs as inputs_of
 from tests.small import small
 
 torch.set_num_threads(1)

@@ -15,7 +15,7 @@ from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.front import as_there
 from peftref.exchange.peft.parity import Pair, beside, of_tokens, parity, told
 from peftref.exchange.peft.standing import on_model
-from peftref.host.resolve import resolve
+from peftref.locate.resolve import resolve
 from peftref.modules.attach import attach
 from peftref.modules.leaves import put_leaves
 from peftref.problem import PeftrefError

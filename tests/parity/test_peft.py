@@ -15,7 +15,7 @@ from peftref.analyse.typology import typology
 from peftref.design.load import load, techniques
 from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.parity import Pair, beside, parity
-from peftref.host.resolve import resolve
+from peftref.locate.resolve import resolve
 from peftref.modules.attach import attach
 from tests.hosts.families import build, inputs
 from tests.small import small

@@ -13,7 +13,7 @@ from torch import Tensor
 from peftref.analyse.count import count
 from peftref.design.load import load, read
 from peftref.host.fold import fold, unfold
-from peftref.host.resolve import resolve
+from peftref.locate.resolve import resolve
 from peftref.modules.attach import attach
 from peftref.modules.restore import restore
 from peftref.problem import PeftrefError

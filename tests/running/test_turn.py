@@ -10,7 +10,7 @@ import transformers as tf
 from torch import Tensor
 
 from peftref.design.load import load, read
-from peftref.host.resolve import resolve
+from peftref.locate.resolve import resolve
 from peftref.modules.attach import attach
 from peftref.modules.per_sample import per_sample
 from tests.running.techniques import shake

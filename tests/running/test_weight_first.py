@@ -13,8 +13,8 @@ from peftref.analyse.explain import explain
 from peftref.analyse.group import groups, meter
 from peftref.design.load import load, techniques
 from peftref.design.placement import numbers, placements
-from peftref.host.resolve import resolve
 from peftref.lang.expr import names
+from peftref.locate.resolve import resolve
 from peftref.modules.attach import attach, set_active
 from peftref.modules.attached import Attached
 from peftref.problem import PeftrefError

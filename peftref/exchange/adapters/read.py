@@ -23,8 +23,8 @@ from peftref.exchange.stands import moved
 from peftref.exchange.terms import read_names, value_of
 from peftref.host.architecture import slots_of
 from peftref.host.host import Host
-from peftref.host.resolve import resolve
 from peftref.host.site import Site
+from peftref.locate.resolve import resolve
 from peftref.modules.attach import attach
 from peftref.modules.attached import Attached
 from peftref.modules.leaves import put_leaves

@@ -46,7 +46,7 @@ def config(technique: Technique, host: Host, leaves: Mapping[str, Tensor] | None
     it computes something else.
 
     >>> from peftref.design.load import load
-    >>> from peftref.host.resolve import resolve
+    >>> from peftref.locate.resolve import resolve
     >>> found = config(load("lora", r=4), resolve("bert-base"))
     >>> found["peft_type"], found["r"], found["target_modules"][0]
     ('LORA', 4, 'encoder.layer.0.attention.self.query')

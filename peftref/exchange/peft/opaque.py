@@ -17,7 +17,7 @@ from peftref.design.load import load
 from peftref.design.opaque import Fresh, Opaque
 from peftref.exchange.peft.write import write_peft
 from peftref.host.host import Host
-from peftref.host.resolve import resolve
+from peftref.locate.resolve import resolve
 from peftref.modules.attach import attach
 from peftref.problem import PeftrefError, fail
 from peftref.running.override import Override

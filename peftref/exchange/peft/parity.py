@@ -16,8 +16,8 @@ from peftref.design.technique import Technique
 from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.front import as_there, front_fields
 from peftref.exchange.peft.standing import places
-from peftref.host.resolve import resolve
 from peftref.lang.expr import Call, walk
+from peftref.locate.resolve import resolve
 from peftref.modules.attach import insert
 from peftref.modules.attached import Attached
 from peftref.modules.leaves import put_leaves

@@ -24,7 +24,7 @@ from peftref.exchange.peft.standing import places
 from peftref.exchange.stands import moved
 from peftref.host.architecture import ARCHITECTURE, slots_of
 from peftref.host.host import Host
-from peftref.host.resolve import resolve
+from peftref.locate.resolve import resolve
 from peftref.modules.attach import insert
 from peftref.modules.attached import Attached
 from peftref.modules.leaves import put_leaves

@@ -79,8 +79,22 @@ def _attention(flow: Flow, tracer: RowTracer, attend: Attend) -> Attention:
         "d_head": d_head,
         "d_value": d_value,
     }
+    query, key, value = _apart(flow, [(attend.query, query), (attend.key, key), (attend.value, value)])
     reason = OWN if attend.own and not attend.cached else ""
     return Attention(attend, query, key, value, _output(flow, attend), sizes, reason, attend.cached)
+
+
+def _apart(flow: Flow, parts: list[tuple[int, Part]]) -> list[Part]:
+    """The parts, without those whose projection goes into another part as well, of which the rows could not be followed."""
+    unknown = {event for value, part in parts if not part.projection for event in flow.nearest(value)}
+
+    def kept(part: Part) -> Part:
+        projection = part.projection
+        if projection is None or projection.event not in unknown:
+            return part
+        return Part(None, reason=f"{projection.path} makes more than one of query, key and value")
+
+    return [kept(part) for _, part in parts]
 
 
 def _heads(attend: Attend, part: Part, shape: tuple[int, ...]) -> int:

@@ -26,11 +26,11 @@ class LayerReader:
         self._used: set[int] = set()
 
     def read(self, forward: FeedForward | None) -> None:
-        """Write every site of the layer."""
-        if self._layer.own:
-            self._attention("attention", self._layer.own)
-        if self._layer.cross:
-            self._attention("cross_attention", self._layer.cross)
+        """Write every site of the layer, the attentions in the order in which they run: a norm belongs to the first that it suits."""
+        attentions = (("attention", self._layer.own), ("cross_attention", self._layer.cross))
+        for slot, attention in sorted(attentions, key=lambda each: each[1].attend.event if each[1] else 0):
+            if attention:
+                self._attention(slot, attention)
         if forward:
             self._ffn(forward)
         call = self._layer.call

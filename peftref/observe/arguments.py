@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-BATCH, TOKENS, SAMPLES, FRAMES = 2, 8, 16000, 128
+BATCH, TOKENS, SAMPLES, FRAMES = 2, 8, 8000, 128
 ROUND = 15360
 """As many samples as every usual frame divides."""
 

@@ -91,12 +91,16 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
 
 @torch.no_grad()
 def shake(model: PreTrainedModel) -> None:
-    """Gives every parameter numbers that matter: a matrix keeps lengths, a vector departs a little from where it begins."""
+    """Gives every parameter numbers that matter: a matrix keeps lengths, a vector departs a little from where it begins.
+
+    A kernel of a convolution makes what it gives twice as large, since the activation behind it halves what is small.
+    """
     for parameter in model.parameters():
         if parameter.is_floating_point() and parameter.numel():
             noise = torch.randn_like(parameter)
             if parameter.dim() > 1:
-                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+                gain = 1.0 if parameter.dim() == 2 else 2.0
+                parameter.copy_(noise * gain / parameter[0].numel() ** 0.5)
             else:
                 parameter.add_(0.1 * noise)
 

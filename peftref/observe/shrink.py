@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig
 _LAYERS = re.compile(
     r"^(num_|n_|no_of_)?((en|de)coder_|hidden_|text_|vision_|audio_|transformer_|attention_|block_|fusion_|prediction_|"
     r"local_|backbone_|depth_|talking_|cross_|self_|fsmt_)*(layers?|blocks?|depth|depths)(_per_stage)?$"
-    r"|^num_(en|de)coder_(hidden_)?layers$|^num_.*_(transformer|attention|self_attends|cross)_layers$|^num_.*layers$"
+    r"|^[a-z]_layers$|^num_(en|de)coder_(hidden_)?layers$|^num_.*_(transformer|attention|self_attends|cross)_layers$|^num_.*layers$"
 )
 _WIDTH = re.compile(
     r"size|dim|width|channels|d_model|d_latents|n_embd|d_ff|d_kv|d_head|d_inner|n_inner|hidden|intermediate|rank|features|inner"
@@ -36,11 +36,13 @@ _TOKEN = re.compile(r"(_token|_token_id|_token_index|_token_ids|_id|_index)$")
 _HEADS = re.compile(r"^(num|n)_(.*_)?heads?$|^(en|de)coder_attention_heads$|^num_heads$|^heads$|^linear_num_.*_heads$")
 _HEAD_WIDTH = re.compile(r"head_dim|head_size|d_head|head_width|kv_channels|^d_kv$|rope|lora|section|qk_")
 _PICTURE = re.compile(r"^(image|img|input|crop)_(size|resolution)$")
+_FILM = re.compile(r"^num_frames$|^max_source_positions$")
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How far a config is shrunken: what widths are divided by, how many token ids stay, what image sides are divided by.
+    """How far a config is shrunken: what widths are divided by, how many token ids stay, what image sides are divided by, and
+    the lengths of film and sound.
 
     heads: heads stay as wide as they are, and there are fewer. layers, experts: there are fewer of them.
     """
@@ -128,6 +130,8 @@ def _shrunken(name: str, value: Any, scale: Scale, ids: dict[int, int]) -> Any:
         return _each(
             value, lambda side: side // scale.image if side >= 384 and side % (scale.image * 16) == 0 else side
         )
+    if _FILM.search(name) and isinstance(value, int) and value % scale.image == 0:
+        return value // scale.image
     if _EXPERTS.search(name) and isinstance(value, int):
         return value // 8 if value >= 64 and scale.widths > 1 and scale.experts else value
     if name.endswith("groups") and isinstance(value, int) and value >= 128:  # one for each channel

@@ -1,6 +1,7 @@
 """Query, key and value told apart by which tokens they reach, where attention itself cannot be looked into.
 
-A query acts on its own token alone, a key and a value on others too; a value acts in proportion, a key does not.
+A query acts on its own token alone, a key and a value on others too; a value acts in proportion, a key does not. Where an
+activation stands behind, nothing is in proportion, but one change of all tokens is lost in the softmax for a key, and for a value not.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from peftref.host.site import Port, Site
-from peftref.proof.trial import Change, Trial
+from peftref.proof.trial import Change, Trial, shift
 
 TOKEN = 1
 Finding = tuple[bool | None, str]
@@ -36,19 +37,32 @@ def across_tokens(trial: Trial, site: Site, component: str, role: str) -> Findin
     if scale == 0:
         return False, "a change of its output does not change what attention gives"
     straight = float((twice - 2 * once + before).abs().max()) <= 1e-3 * scale
-    if role == "value" and not straight:
+    if role == "value" and not straight and not (axes and _outlives_softmax(trial, site, port, before, scale)):
         return False, "what attention gives does not follow its output in proportion"
     if role != "value" and straight:
         return False, "what attention gives follows its output in proportion, as it follows a value"
     if not axes:
         if role == "value":
             return True, "what attention gives follows its output in proportion"
-        return None, "which tokens it reaches cannot be seen"
+        if role == "query" or not same or own.shape[0] != before.shape[0]:
+            return None, "which tokens it reaches cannot be seen"
+        several = _reaches_several(trial, site, port, before)
+        return (
+            several,
+            f"a change at one of its tokens changes what attention gives at {'several' if several else 'one'}",
+        )
     others = any(_reaches_others(trial, site, port, before, axis) for axis in axes)
     says = f"a change at one token changes what attention gives at {'others too' if others else 'that one alone'}"
     if role == "query":
         return not others, says
-    return others, says + (", in proportion" if role == "value" else "")
+    how = ", in proportion" if straight else ", and one at all tokens is not lost in the softmax"
+    return others, says + (how if role == "value" else "")
+
+
+def _outlives_softmax(trial: Trial, site: Site, port: Port, before: Tensor, scale: float) -> bool:
+    """Whether the same change at all tokens changes what attention gives; weights of a softmax it leaves as they are."""
+    after = trial.run(site.ports["h"], shift).ports[port]
+    return float((after - before).abs().max()) > 1e-2 * scale
 
 
 def _reaches_others(trial: Trial, site: Site, port: Port, before: Tensor, axis: int) -> bool:
@@ -56,6 +70,12 @@ def _reaches_others(trial: Trial, site: Site, port: Port, before: Tensor, axis: 
     after = trial.run(site.ports["h"], _at(axis)(1.0)).ports[port]
     moved = (after - before).abs().amax([each for each in range(before.dim()) if each != axis])
     return bool((moved[[each for each in range(len(moved)) if each != TOKEN]] > 1e-6 * moved.max()).any())
+
+
+def _reaches_several(trial: Trial, site: Site, port: Port, before: Tensor) -> bool:
+    """Whether a change at one token of another sequence moves what attention gives at more than one token."""
+    moved = (trial.run(site.ports["h"], _at(1)(1.0)).ports[port] - before).abs().amax([0, 2])
+    return int((moved > 1e-6 * moved.max()).sum()) > 1
 
 
 def _at(axis: int) -> Callable[[float], Change]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,9 +25,12 @@ QKV = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(slots=True)
 class Seen:
-    """What one run showed: the last value at each port, the queries, keys and values of each attention, the outputs."""
+    """What one run showed: the last value at each port and those of all calls, the queries, keys and values of each attention,
+    the outputs.
+    """
 
     ports: dict[Port, Tensor] = field(default_factory=dict)
+    calls: dict[Port, list[Tensor]] = field(default_factory=dict)
     attended: dict[str, list[QKV]] = field(default_factory=dict)
     outputs: tuple[Tensor, ...] = ()
 
@@ -63,17 +67,18 @@ class Trial:
             seen.attended.setdefault(path, []).append((query.clone(), key.clone(), value.clone()))
             return change(output) if change is not None and path == core else output
 
-        def noted(each: Port) -> Callable[[Tensor], None]:
-            return lambda value: seen.ports.__setitem__(each, value.clone())
+        def note(each: Port, value: Tensor) -> None:
+            seen.ports[each] = value.clone()
+            seen.calls.setdefault(each, []).append(seen.ports[each])
 
         with ExitStack() as stack, torch.no_grad():
             if port is not None and change is not None:
                 stack.enter_context(hooked(self.model, port, change))
             if held is not None:
-                kept = self.base.ports[held]
-                stack.enter_context(hooked(self.model, held, lambda _: kept.clone()))
+                kept = iter(self.base.calls[held])
+                stack.enter_context(hooked(self.model, held, lambda _: next(kept).clone()))
             for each in self._ports:
-                stack.enter_context(hooked(self.model, each, noted(each)))
+                stack.enter_context(hooked(self.model, each, partial(note, each)))
             stack.enter_context(spied(self.model, told))
             torch.manual_seed(0)
             seen.outputs = tuple(tensors_of(_plain(self.model(**_copied(self._inputs, past)))))

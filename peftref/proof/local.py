@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from peftref.host.site import Port, Site
-from peftref.proof.trial import Change, Trial, shift
+from peftref.proof.trial import Change, Trial
 
 TOKEN = 1
 Finding = tuple[bool | None, str]
@@ -29,15 +29,16 @@ def across_tokens(trial: Trial, site: Site, component: str, role: str) -> Findin
         return None, "its attention was not seen in the small instance"
     same = before.dim() == 3 and own.dim() == 3
     axes = [each for each in (0, 1) if same and before.shape[each] == own.shape[each] > 2]
+    size = max(1.0, float(own.std()))
     once, twice = (
         trial.run(site.ports["h"], _at(axes[-1])(step) if axes else _everywhere(step)).ports[port]
-        for step in (1.0, 2.0)
+        for step in (size, 2 * size)
     )
     scale = float((once - before).abs().max())
     if scale == 0:
         return False, "a change of its output does not change what attention gives"
     straight = float((twice - 2 * once + before).abs().max()) <= 1e-3 * scale
-    if role == "value" and not straight and not (axes and _outlives_softmax(trial, site, port, before, scale)):
+    if role == "value" and not straight and not (axes and _outlives_softmax(trial, site, port, before, size, scale)):
         return False, "what attention gives does not follow its output in proportion"
     if role != "value" and straight:
         return False, "what attention gives follows its output in proportion, as it follows a value"
@@ -59,9 +60,9 @@ def across_tokens(trial: Trial, site: Site, component: str, role: str) -> Findin
     return others, says + (how if role == "value" else "")
 
 
-def _outlives_softmax(trial: Trial, site: Site, port: Port, before: Tensor, scale: float) -> bool:
+def _outlives_softmax(trial: Trial, site: Site, port: Port, before: Tensor, step: float, scale: float) -> bool:
     """Whether the same change at all tokens changes what attention gives; weights of a softmax it leaves as they are."""
-    after = trial.run(site.ports["h"], shift).ports[port]
+    after = trial.run(site.ports["h"], _everywhere(step)).ports[port]
     return float((after - before).abs().max()) > 1e-2 * scale
 
 

@@ -49,7 +49,7 @@ BY_INTERFACE = (
     "vit",
     "xglm",
 )
-BY_WALK = ("biogpt", "codegen", "convbert", "deberta", "gpt_neo")
+BY_WALK = ("biogpt", "codegen", "convbert", "deberta", "gpt_neo", "levit")
 BY_MAP = ("bloom", "deberta-v2", "falcon", "mpnet", "xlnet")
 
 
@@ -120,7 +120,7 @@ def test_slots_that_are_taken_for_each_other_are_refuted(llama: Instance, one: s
     assert "refuted" in {verdict(wrong, llama, one), verdict(wrong, llama, other)}
 
 
-@pytest.mark.parametrize("family", ["bloom", "mpnet", "gpt_neo"])
+@pytest.mark.parametrize("family", ["bloom", "mpnet", "gpt_neo", "levit"])
 @pytest.mark.parametrize("pair", [("query", "key"), ("key", "value"), ("query", "value")])
 def test_they_are_refuted_where_attention_cannot_be_looked_into(family: str, pair: tuple[str, str]) -> None:
     config = tf.CONFIG_MAPPING[family]()

@@ -11,10 +11,11 @@ from pydantic import Field
 
 from peftref.data import data_folder
 from peftref.design.fields import Line, Setting, TechniqueName, Title
-from peftref.design.frozen_map import Fixed, FrozenMap, Identifier
+from peftref.design.fixed import Fixed, Identifier
 from peftref.design.technique import Source
 from peftref.design.wording import validate
 from peftref.design.yaml_source import decode, read_yaml
+from peftref.frozen_map import FrozenMap
 from peftref.host.architecture import Frozen
 from peftref.problem import fail, nearest
 

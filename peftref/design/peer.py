@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from peftref.design.fields import Line, SettingField, Slots, TechniqueName
-from peftref.design.frozen_map import Fields, Fixed, FrozenMap, Identifier
+from peftref.design.fixed import Fields, Fixed, Identifier
+from peftref.frozen_map import FrozenMap
 from peftref.host.architecture import Frozen
 
 

@@ -20,10 +20,11 @@ from peftref.design.fields import (
     Title,
     TuneField,
 )
-from peftref.design.frozen_map import Fixed, FrozenMap, Identifier
+from peftref.design.fixed import Fixed, Identifier
 from peftref.design.init_call import InitField
 from peftref.design.layers import Layers, LayersField
 from peftref.design.peer import Peer as Peer
+from peftref.frozen_map import FrozenMap
 from peftref.host.architecture import ARCHITECTURE, GROUPS, Frozen, slots_of
 from peftref.problem import PeftrefError, Place, Problem, nearest
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
+from peftref.frozen_map import FrozenMap
 from peftref.host.architecture import ARCHITECTURE, GROUPS
 from peftref.host.site import Site
 from peftref.problem import PeftrefError, Problem, nearest
@@ -30,7 +30,7 @@ class Stack:
     feeds: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sizes", MappingProxyType(dict(self.sizes)))
+        object.__setattr__(self, "sizes", FrozenMap(self.sizes))
 
     def __deepcopy__(self, memo: object) -> Stack:
         return self
@@ -54,7 +54,7 @@ class Host:
 
     def __post_init__(self) -> None:
         for name in ("lacks", "left_out"):
-            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+            object.__setattr__(self, name, FrozenMap(getattr(self, name)))
 
     def __deepcopy__(self, memo: object) -> Host:
         return self

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
+from peftref.frozen_map import FrozenMap
 from peftref.host.architecture import ARCHITECTURE, Form, Kind
 
 
@@ -72,8 +72,8 @@ class Site:
     tokens_first: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sizes", MappingProxyType(dict(self.sizes)))
-        object.__setattr__(self, "ports", MappingProxyType(dict(self.ports)))
+        object.__setattr__(self, "sizes", FrozenMap(self.sizes))
+        object.__setattr__(self, "ports", FrozenMap(self.ports))
 
     def __deepcopy__(self, memo: object) -> Site:
         return self

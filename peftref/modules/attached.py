@@ -191,7 +191,7 @@ class Attached:
         modules.untie -= {self.name}
         modules.settle(self.model)
         modules.tuned.pop(self.name, None)
-        del modules._modules[self.name]
+        modules.forget(self.name)
         if not modules.inserted():
             modules.clear(self.model)
         keep_out(self.model)

@@ -22,6 +22,7 @@ from peftref.running.key_mask import Mask, hidden, wider
 from peftref.running.override import Override
 from peftref.running.own import Own
 from peftref.running.padding import joined, padding
+from peftref.running.place import Place
 from peftref.running.run import Run, by_part
 from peftref.running.samples import Part
 
@@ -34,10 +35,9 @@ ATTRIBUTE = "peftref_core"
 class CoreTap:
     """What one attention module of the host does differently."""
 
-    def __init__(self, module: nn.Module, site: Site, active: Callable[[Site], list[Run]]) -> None:
+    def __init__(self, module: nn.Module, place: Place) -> None:
         self.module = module
-        self.site = site
-        self.active = active
+        self.place = place
         self.name = str(module.config._attn_implementation)  # type: ignore[union-attr]  # every attention module has its config
         module.__dict__[ATTRIBUTE] = self
         self.x: Tensor | None = None
@@ -63,11 +63,11 @@ class CoreTap:
         self, call: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, mask: Mask, more: dict[str, Any]
     ) -> Any:
         """Attention with every active run: q, k, v [batch, heads, tokens, d_head] as the attention function takes them."""
-        runs = self.active(self.site)
+        runs, site = self.place.runs(), self.place.site
         before = k.shape[2]
         own = Own(self.module)
         now: dict[str, Any] = {"x": self.x, "q": q.transpose(1, 2), "k": k.transpose(1, 2), "v": v.transpose(1, 2)}
-        parts = brought(runs, self.site, own, now)
+        parts = brought(runs, site, own, now)
         now = together(now, parts)
         added = now["k"].shape[1] - before
         if added:
@@ -80,10 +80,10 @@ class CoreTap:
         for part, mine, known in parts:
             for run in mine:
                 if "o" in run.gives and part is None:
-                    out = run(self.site, own, **known, o=out)["o"]
+                    out = run(site, own, **known, o=out)["o"]
                 elif "o" in run.gives and part is not None:
                     with part.alone():
-                        out = part.put(out, run(self.site, own, **known, o=part.take(out))["o"])
+                        out = part.put(out, run(site, own, **known, o=part.take(out))["o"])
         return out, weights
 
 

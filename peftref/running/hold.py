@@ -8,45 +8,39 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from peftref.host.site import Port, Site
+from peftref.host.site import Port
 from peftref.running.bare import module_at
 from peftref.running.override import Override, arguments
-from peftref.running.run import Run
+from peftref.running.place import Place
 from peftref.running.turn import turning
 
 HELD = {"x": {"x"}, "res": {"res", "out"}}
 """What is kept for a sublayer, with the quantities that are made of it."""
-Held = dict[tuple[str, str], Tensor]
 
 
 class Hold:
     """Keeps what a sublayer reads at one place until its output is there at another. name: x, or res."""
 
-    def __init__(
-        self, model: nn.Module, site: Site, name: str, active: Callable[[Site], list[Run]], held: Held
-    ) -> None:
-        self.site = site
+    def __init__(self, model: nn.Module, place: Place, name: str) -> None:
+        self.place = place
         self.name = name
-        self.port: Port = site.ports[name]
-        self.active = active
-        self.held = held
+        self.port: Port = place.site.ports[name]
         module = module_at(model, self.port.path)
         self.names = arguments(module)
-        self.override = Override(module, partial(turning, self._forward) if site.tokens_first else self._forward)
+        self.override = Override(module, partial(turning, self._forward) if place.site.tokens_first else self._forward)
 
     def remove(self) -> None:
         """Takes the override off."""
         self.override.remove()
 
     def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        wanted = any(not HELD[self.name].isdisjoint(run.reads) for run in self.active(self.site))
-        key = (self.site.name, self.name)
+        wanted = any(not HELD[self.name].isdisjoint(run.reads) for run in self.place.runs())
         if wanted and self.port.side == "input":
             given: dict[int | str, Any] = dict(enumerate(args))
             given.update(zip(self.names, args, strict=False))
             given.update(kwargs)
-            self.held[key] = given[self.port.key] if self.port.key in given else next(iter(kwargs.values()))
+            self.place.held[self.name] = given[self.port.key] if self.port.key in given else next(iter(kwargs.values()))
         result = original(*args, **kwargs)
         if wanted and self.port.side == "output":
-            self.held[key] = result if isinstance(result, Tensor) else result[self.port.key]
+            self.place.held[self.name] = result if isinstance(result, Tensor) else result[self.port.key]
         return result

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 
-from peftref.host.site import Site
 from peftref.observe.past import CACHE, cache_layer, put_rows
 from peftref.problem import fail
 from peftref.running.core import brought, together
 from peftref.running.own import Own
-from peftref.running.run import Run
+from peftref.running.place import Place
 
 Rows = tuple[int, Tensor | None]
 """How many rows, and how many of them are padding for each sample."""
@@ -28,18 +27,16 @@ Rows = tuple[int, Tensor | None]
 class Keys:
     """The rows in the cache of one stack.
 
-    active: gives the runs of a site that are active now. counted: after how many rows the tokens of so many samples are counted.
+    counted: after how many rows the tokens of so many samples are counted.
     """
 
-    def __init__(
-        self, entry: nn.Module, active: Callable[[Site], list[Run]], counted: Callable[[int], int | Tensor]
-    ) -> None:
-        self.entry, self.active, self.counted = entry, active, counted
-        self.places: dict[int, tuple[Site, nn.Module]] = {}
+    def __init__(self, entry: nn.Module, counted: Callable[[int], int | Tensor]) -> None:
+        self.entry, self.counted = entry, counted
+        self.places: dict[int, tuple[Place, nn.Module]] = {}
 
-    def add(self, site: Site, module: nn.Module) -> None:
+    def add(self, place: Place, module: nn.Module) -> None:
         """Lets the techniques at the attention of one layer act."""
-        self.places[cache_layer(site, module)] = site, module
+        self.places[cache_layer(place.site, module)] = place, module
 
     def begin(self, given: dict[str, Any], count: int) -> Rows:
         """Lets the cache of a call of the stack begin with rows, where there are any. given: its arguments; count: samples.
@@ -64,13 +61,14 @@ class Keys:
             return added, None
         return added, added - found.flatten()
 
-    def _rows(self, site: Site, module: nn.Module, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def _rows(self, place: Place, module: nn.Module, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """The rows for keys and values [batch, heads, tokens, width]: what the techniques make of none."""
+        site = place.site
         heads, own = site.sizes["n_kv_heads"], Own(module)
         now: dict[str, Any] = {
             name: each.new_zeros(each.shape[0], 0, heads, each.shape[-1]) for name, each in (("k", keys), ("v", values))
         }
-        after = together(now, brought(self.active(site), site, own, now))
+        after = together(now, brought(place.runs(), site, own, now))
         k, v = (_spread(after[name].transpose(1, 2), keys.shape[1] // heads) for name in "kv")
         return k, v
 

@@ -33,19 +33,28 @@ class Standing(nn.Module):
 
 
 class Chain:
-    """What stands in for the `forward` of one module: the original, wrapped by each change in the order in which they came."""
+    """What stands in for the `forward` of one module: the original, wrapped by each change in the order in which they came.
+
+    It stands there as its bound method `call`, of which `torch.compile` guards the function alone, and not whose it is.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self.previous = module.__dict__.get("forward")
         self.original = module.forward
         self.changes: list[Change] = []
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def call(self, *args: Any, **kwargs: Any) -> Any:
         """The changed forward."""
         call = self.original
         for change in self.changes:
             call = partial(change, call)
         return call(*args, **kwargs)
+
+
+def chain_of(module: nn.Module) -> Chain | None:
+    """What stands in for the `forward` of a module now, if something does."""
+    found = getattr(module.__dict__.get("forward"), "__self__", None)
+    return found if isinstance(found, Chain) else None
 
 
 @contextmanager
@@ -78,9 +87,10 @@ class Override:
     def __init__(self, module: nn.Module, change: Change, *, first: bool = False) -> None:
         self.module = module
         self.change = change
-        chain = module.__dict__.get("forward")
-        if not isinstance(chain, Chain):
-            chain = module.__dict__["forward"] = Chain(module)
+        chain = chain_of(module)
+        if chain is None:
+            chain = Chain(module)
+            module.__dict__["forward"] = chain.call
             if isinstance(module, Standing):
                 module.begin()
         self.chain = chain

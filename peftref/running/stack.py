@@ -17,7 +17,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from peftref.host.host import Stack
-from peftref.host.site import Site
 from peftref.problem import fail
 from peftref.running.checkpointing import checkpointing
 from peftref.running.flow import Flow, told_mask
@@ -36,6 +35,7 @@ from peftref.running.override import Override, arguments
 from peftref.running.own import Own
 from peftref.running.packing import Packing, behind_padding, caching, packed
 from peftref.running.padding import batch_shape, counts_by_itself, hidden, lengthened, padding, told
+from peftref.running.place import Place
 from peftref.running.run import Run
 from peftref.running.table import enough, first_position
 from peftref.running.turn import turned
@@ -52,7 +52,7 @@ class StackTap:
         self.model = model
         self.entry = model.get_submodule(stack.entry)
         self.names = arguments(self.entry)
-        self.site: Site | None = None
+        self.place: Place | None = None
         self.keys: Keys | None = None
         self.mixes = False
         self.packing = Packing(0)
@@ -62,14 +62,12 @@ class StackTap:
         if stack.causal:
             model.__dict__[MASKS] = _as_given
 
-    def lengthen(
-        self, model: nn.Module, site: Site, stack: Stack, reader: Stack | None, active: Callable[[Site], list[Run]]
-    ) -> None:
+    def lengthen(self, model: nn.Module, place: Place, stack: Stack, reader: Stack | None) -> None:
         """Lets the techniques at the sequence of this stack act; reader: the stack that reads this one by cross attention."""
-        if self.site is not None:
+        if self.place is not None:
             return
-        self.site, self.active = site, active
-        self.embedding = model.get_submodule(site.path)
+        self.place = place
+        self.embedding = model.get_submodule(place.site.path)
         self.leaves_at_entry = stack.exit == stack.entry and reader is None
         embedded = "inputs_embeds" not in self.names
         if embedded:
@@ -146,7 +144,7 @@ class StackTap:
 
     def _growing(self) -> list[Run]:
         """The runs that change the sequence itself, and not what it is looked up in."""
-        return [run for run in self.active(self.site) if "h" in run.gives] if self.site is not None else []
+        return [run for run in self.place.runs() if "h" in run.gives] if self.place is not None else []
 
     def _begins(self, given: dict[str, Any]) -> bool:
         """Whether the host begins a cache by itself, in which the modules that read other tokens keep what they read."""
@@ -167,7 +165,7 @@ class StackTap:
 
     def _looked_up(self, ids: Tensor) -> Tensor:
         """The vectors of ids [batch, tokens], looked up as the host does."""
-        first = self.site is not None and self.site.tokens_first
+        first = self.place is not None and self.place.site.tokens_first
         found: Tensor = turned(self.embedding(turned(ids))) if first else self.embedding(ids)
         return found
 
@@ -189,10 +187,10 @@ class StackTap:
         return self.packing.spread(after[:, : self.packing.added], after[:, self.packing.added :])
 
     def _called(self, runs: list[Run], before: Tensor) -> Tensor:
-        assert self.site is not None
+        assert self.place is not None
         after = before
         for run in runs:
-            after = run(self.site, Own(self.embedding), h=after)["h"]
+            after = run(self.place.site, Own(self.embedding), h=after)["h"]
         return after
 
     def _unpaddable(self, width: int) -> str | None:

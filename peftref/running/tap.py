@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from peftref.host.site import Site
 from peftref.problem import fail
 from peftref.running.entering import Entering, Units
-from peftref.running.hold import HELD, Held
+from peftref.running.hold import HELD
 from peftref.running.linear_map import FORMS
 from peftref.running.override import Override
 from peftref.running.own import Own
+from peftref.running.place import Place
 from peftref.running.rows import put, take
 from peftref.running.run import Run, by_part
 from peftref.running.turn import turned, turning
@@ -28,104 +29,91 @@ from peftref.running.turn import turned, turning
 ORDER = {"activation": 0, "norm": 1, "linear": 2, "sequence": 3, "sublayer": 4}
 OWN = {"g": "weight", "b": "bias", "E": "weight"}
 Change = Callable[[Tensor], Tensor]
+Acting = list[tuple[Place, list[Run]]]
+"""Places under one tap, with the runs that act there."""
 
 
 class Tap:
     """What one module of the host does differently: effects on its inputs, its own quantities, and its outputs.
 
-    active: gives the runs of a site that are active now, in order; each takes the quantities it reads and gives those it sets.
-    held: what `Hold` kept for a sublayer until its output is there, by the name of the site and of the quantity.
-    tokens_first: whether the host holds [tokens, batch, ...] there, which techniques see turned.
+    combine: says how runs of several techniques are put together. tokens_first: whether the host holds [tokens, batch, ...] there, which techniques see turned.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        active: Callable[[Site], list[Run]],
         combine: Callable[[], str],
-        held: Held,
         tokens_first: bool = False,
     ) -> None:
         self.module = module
-        self.active = active
         self.combine = combine
-        self.held = held
-        self.sites: list[Site] = []
-        self.norms: dict[str, nn.Module] = {}
+        self.places: list[Place] = []
         self.tokens_first = tokens_first
         self.override = Override(module, partial(turning, self._forward) if tokens_first else self._forward)
 
-    def add(self, site: Site, model: nn.Module) -> None:
-        """Puts one more site under this tap; inputs come before outputs, parts before wholes."""
-        if "out" in site.ports:
-            self.norms[site.name] = model.get_submodule(site.ports["out"].path)
-        if site not in self.sites:
-            self.sites.append(site)
-            self.sites.sort(key=lambda each: ORDER[each.kind])
+    def add(self, place: Place, model: nn.Module) -> None:
+        """Puts one more place under this tap; inputs come before outputs, parts before wholes."""
+        if "out" in place.site.ports:
+            place.norm = model.get_submodule(place.site.ports["out"].path)
+        if place not in self.places:
+            self.places.append(place)
+            self.places.sort(key=lambda each: ORDER[each.kind])
 
     def remove(self) -> None:
         """Takes the override off."""
         self.override.remove()
 
     def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        acting = [(site, self.active(site)) for site in self.sites]
+        acting = [(place, place.runs()) for place in self.places]
         working = self._lonely([each for each in acting if each[1]])
         if not working:
             return original(*args, **kwargs)
         own = Own(self.module)
-        for site, runs in working:
-            if site.kind == "activation":
-                args, kwargs = _replaced(args, kwargs, partial(self._apply, site, runs, own, {}))
+        for place, runs in working:
+            if place.kind == "activation":
+                args, kwargs = _replaced(args, kwargs, partial(self._apply, place, runs, own, {}))
         given = args[0] if args else next(iter(kwargs.values()), None)
-        whole = [(site, [run for run in runs if not run.part]) for site, runs in working]
+        whole = [(place, [run for run in runs if not run.part]) for place, runs in working]
         with _own_quantities(own, whole, self.combine()):
             result = None if self._unread(working) else original(*args, **kwargs)
             result = self._apart(original, own, working, args, kwargs, result)
-            for site, runs in working:
-                if site.kind in ("linear", "sublayer", "norm"):
-                    known = {"x": given} if site.kind != "sublayer" else self._held(site, runs)
-                    result = self._output(site, runs, own, known, result)
+            for place, runs in working:
+                if place.kind in ("linear", "sublayer", "norm"):
+                    known = {"x": given} if place.kind != "sublayer" else _held(place, runs)
+                    result = self._output(place, runs, own, known, result)
         return result
 
-    def _lonely(self, working: list[tuple[Site, list[Run]]]) -> list[tuple[Site, list[Run]]]:
+    def _lonely(self, working: Acting) -> Acting:
         """What works here, in the form for one technique alone where there is only one at a whole linear map."""
-        if len(working) != 1 or working[0][0].kind != "linear" or not working[0][0].whole:
+        if len(working) != 1 or working[0][0].kind != "linear" or not working[0][0].site.whole:
             return working
-        site, runs = working[0]
+        place, runs = working[0]
         best = ([each.best(self.module) for each in mine] if len(mine) == 1 else mine for _, mine in by_part(runs))
-        return [(site, [run for mine in best for run in mine])]
+        return [(place, [run for mine in best for run in mine])]
 
-    def _held(self, site: Site, runs: list[Run]) -> dict[str, Any]:
-        """What was kept for a sublayer; raises PeftrefError `stream-twice` where it gives an output for which nothing was kept."""
-        found = {name: self.held.pop((site.name, name)) for name in HELD if (site.name, name) in self.held}
-        for name in (name for name in HELD if name in site.ports and name not in found):
-            if any(not HELD[name].isdisjoint(run.reads) for run in runs):
-                text = f"{site.name} gives several outputs in one call of its layer, and {name} is known for the first alone"
-                raise fail("stream-twice", text, hint="write the equation with h, or have the host run one stream")
-        return found
-
-    def _unread(self, working: list[tuple[Site, list[Run]]]) -> bool:
+    def _unread(self, working: Acting) -> bool:
         """Whether the host's own output is wanted by nobody: one whole linear map, replaced by what does not read it."""
         outputs = [each for each in working if each[0].kind != "activation"]
-        if len(outputs) != 1 or outputs[0][0].kind != "linear" or outputs[0][0].ports["h"].rows is not None:
+        if len(outputs) != 1 or outputs[0][0].kind != "linear" or outputs[0][0].site.ports["h"].rows is not None:
             return False
-        if outputs[0][0].form == "convolution":  # its output says how far it reaches in space
+        if outputs[0][0].site.form == "convolution":  # its output says how far it reaches in space
             return False
         runs = outputs[0][1]
         if runs[0].part:  # others' samples keep it
             return False
         return "h" not in runs[0].reads and not (self.combine() == "sum" and len(runs) > 1)
 
-    def _output(self, site: Site, runs: list[Run], own: Own, known: dict[str, Any], result: Any) -> Any:
+    def _output(self, place: Place, runs: list[Run], own: Own, known: dict[str, Any], result: Any) -> Any:
+        site = place.site
         port = site.ports["h"]
         whole: Any = result if result is None or isinstance(result, Tensor) else result[port.key]
-        linear = FORMS[site.form] if site.kind == "linear" else None
+        linear = FORMS[site.form] if place.kind == "linear" else None
         given = known.get("x")
         h = whole if linear is None else linear.vectors(self.module, given, whole)
         part = h if port.rows is None else take(h, port.rows)
         if linear is not None and given is not None:
             known = {"x": linear.entering(self.module, given)}
-        changed = self._apply(site, [run for run in runs if "h" in run.gives or run.carry], own, known, part)
+        changed = self._apply(place, [run for run in runs if "h" in run.gives or run.carry], own, known, part)
         if changed is part:
             return result
         changed = changed if port.rows is None else put(h, port.rows, changed)
@@ -138,57 +126,69 @@ class Tap:
         self,
         original: Callable[..., Any],
         own: Own,
-        working: list[tuple[Site, list[Run]]],
+        working: Acting,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         result: Any,
     ) -> Any:
         """The result with the samples whose techniques replace what the module itself owns called again with that."""
-        owned = [run for site, runs in working for run in runs if run.part and _owns(site, run)]
+        owned = [run for place, runs in working for run in runs if run.part and _owns(place, run)]
         for part, _ in by_part(owned):
-            mine = [(site, [run for run in runs if run.part and run.part.name == part.name]) for site, runs in working]  # type: ignore[union-attr]  # all of them have one
+            assert part is not None
+            mine = [
+                (place, [run for run in runs if run.part and run.part.name == part.name]) for place, runs in working
+            ]
             with _own_quantities(own, mine, "stack"):
-                again = original(*map(part.take, args), **{name: part.take(value) for name, value in kwargs.items()})  # type: ignore[union-attr]  # as above
-            result = part.put(result, again)  # type: ignore[union-attr]  # as above
+                again = original(*map(part.take, args), **{name: part.take(value) for name, value in kwargs.items()})
+            result = part.put(result, again)
         return result
 
-    def _apply(self, site: Site, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
+    def _apply(self, place: Place, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
         """h after all runs, those of some samples on these."""
         for part, mine in by_part(runs):
             if part is None:
-                h = self._after_all(site, mine, own, known, h)
+                h = self._after_all(place, mine, own, known, h)
             else:
                 taken = {name: part.take(value) for name, value in known.items()}
                 with part.alone():
-                    h = part.put(h, self._after_all(site, mine, own, taken, part.take(h)))
+                    h = part.put(h, self._after_all(place, mine, own, taken, part.take(h)))
         return h
 
-    def _after_all(self, site: Site, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
+    def _after_all(self, place: Place, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
         """h after all runs: one after the other, or the sum of what each alone would add."""
         if self.combine() == "sum" and len(runs) > 1:
-            after = [self._after(site, run, own, known, h) for run in runs]
+            after = [self._after(place, run, own, known, h) for run in runs]
             return h + sum((each - h for each in after if each is not h), start=torch.zeros_like(h))
         for i, run in enumerate(runs):
-            if i and site.kind == "linear" and run.replaces_map:
-                h = _on_map(run, site, own, known["x"], runs[:i])
+            if i and place.kind == "linear" and run.replaces_map:
+                h = _on_map(run, place.site, own, known["x"], runs[:i])
             else:
-                h = self._after(site, run, own, known, h)
+                h = self._after(place, run, own, known, h)
         return h
 
-    def _after(self, site: Site, run: Run, own: Own, known: dict[str, Any], h: Any) -> Any:
+    def _after(self, place: Place, run: Run, own: Own, known: dict[str, Any], h: Any) -> Any:
         """h after one run; `out` is what the host would make of the stream and this h."""
         more = {}
         if "out" in run.reads:
             total = known["res"] + h
-            more["out"] = self._normed(site, total)
-        return run(site, own, **known, h=h, **more).get("h", h)
+            more["out"] = self._normed(place.norm, total)
+        return run(place.site, own, **known, h=h, **more).get("h", h)
 
-    def _normed(self, site: Site, total: Tensor) -> Any:
+    def _normed(self, norm: nn.Module | None, total: Tensor) -> Any:
         """What the host makes of the sum of stream and output."""
-        if site.name not in self.norms:
+        if norm is None:
             return total
-        norm = self.norms[site.name]
         return turned(norm(turned(total))) if self.tokens_first else norm(total)
+
+
+def _held(place: Place, runs: list[Run]) -> dict[str, Any]:
+    """What was kept for a sublayer; raises PeftrefError `stream-twice` where it gives an output for which nothing was kept."""
+    found: dict[str, Any] = {name: place.held.pop(name) for name in HELD if name in place.held}
+    for name in (name for name in HELD if name in place.site.ports and name not in found):
+        if any(not HELD[name].isdisjoint(run.reads) for run in runs):
+            text = f"{place.site.name} gives several outputs in one call of its layer, and {name} is known for the first alone"
+            raise fail("stream-twice", text, hint="write the equation with h, or have the host run one stream")
+    return found
 
 
 def _on_map(run: Run, site: Site, own: Own, x: Tensor | Entering, before: list[Run]) -> Tensor:
@@ -221,19 +221,20 @@ def _replaced(args: tuple[Any, ...], kwargs: dict[str, Any], change: Change) -> 
     return args, {**kwargs, first: change(kwargs[first])}
 
 
-def _owns(site: Site, run: Run) -> bool:
+def _owns(place: Place, run: Run) -> bool:
     """Whether a run replaces what the module itself owns."""
-    return site.kind in ("norm", "sequence") and OWN.keys() >= set(run.gives)
+    return place.kind in ("norm", "sequence") and OWN.keys() >= set(run.gives)
 
 
 @contextmanager
-def _own_quantities(own: Own, working: list[tuple[Site, list[Run]]], combine: str) -> Iterator[None]:
+def _own_quantities(own: Own, working: Acting, combine: str) -> Iterator[None]:
     """While inside, the module's own gain and shift, or embedding matrix, are the replaced ones, stacked or summed."""
     module = own.module
     swapped: dict[str, Tensor] = {}
-    for site, runs in working:
+    for place, runs in working:
+        site = place.site
         for run in runs:
-            if _owns(site, run):
+            if _owns(place, run):
                 known = {name: swapped[OWN[name]] for name in run.reads if OWN.get(name) in swapped}
                 given = run(site, own, **({} if combine == "sum" else known))
                 if combine == "sum":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from peftref.modules.container import CONTAINER
 from peftref.problem import fail
-from peftref.running.override import Chain
+from peftref.running.override import chain_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -46,7 +46,7 @@ def _shell(model: PreTrainedModel, apart: bool) -> PreTrainedModel:
     tensors = () if apart else (*model.parameters(), *model.buffers())
     shared: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
     found = model._modules.pop(CONTAINER, None)
-    chains = [(module, module.__dict__.pop("forward")) for module in model.modules() if _changed(module)]
+    chains = [(module, module.__dict__.pop("forward")) for module in model.modules() if chain_of(module)]
     try:
         return copy.deepcopy(model, shared)
     finally:
@@ -54,7 +54,3 @@ def _shell(model: PreTrainedModel, apart: bool) -> PreTrainedModel:
             module.__dict__["forward"] = chain
         if found is not None:
             model._modules[CONTAINER] = found
-
-
-def _changed(module: Any) -> bool:
-    return isinstance(module.__dict__.get("forward"), Chain)

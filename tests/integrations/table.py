@@ -140,8 +140,9 @@ NOTES = """## Notes
   wrapping was not run here. `attached.save` and `peftref.refill` are called by all processes then.
 - **Reentrant checkpointing** drops the gradients of layers that no gradient enters; what enters a stack is made to take one.
   A technique that carries a value from layer to layer refuses it (`checkpoint-reentrant`).
-- **torch.compile**: none of these techniques breaks a graph. A host alone may (gpt2 warns within its loss), and then it has the same
-  breaks with a technique.
+- **torch.compile**: none of these techniques breaks a graph, and none of the catalog does on a llama. A host alone may (gpt2 warns
+  within its loss), and then it has the same breaks with a technique. Where layers are compiled one by one (`layer.compile()`), or a
+  break leaves one graph to each, alike layers share one; a technique that stands in some layers has one for each kind of layer.
 - **torch.export**: what does not merge is exported with the host as it is.
 - **Hosts in few bits** are not merged (`few-bits`). `transformers.Trainer` refuses them unless peft wraps them; a loop of one's own
   and accelerate train them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -122,16 +122,26 @@ def small_models(model: PreTrainedModel, scales: Iterable[Scale], most: int) -> 
 
 
 def inputs_that_run(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The first inputs with which a live model runs. Raises PeftrefError `host-not-run` with what failed."""
+    """The inputs with which a live model runs that leave least out. Raises PeftrefError `host-not-run` with what failed."""
     said = "it takes no input that is known here"
+    names: Set[str] = set()
+    best: dict[str, torch.Tensor] = {}
     for inputs in inputs_of(model):
+        names = names or inputs.keys()
+        if best and names - inputs.keys() >= names - best.keys():
+            continue
         try:
             with torch.no_grad(), quiet():
                 model(**{name: tensor.clone() for name, tensor in inputs.items()})
-            return inputs
         except Exception as error:
             said = said_by(error)
-    raise fail("host-not-run", f"{type(model).__name__} cannot be run on CPU: {said}")
+            continue
+        best = inputs
+        if names <= best.keys():
+            break
+    if not best:
+        raise fail("host-not-run", f"{type(model).__name__} cannot be run on CPU: {said}")
+    return best
 
 
 def count_parameters(model: PreTrainedModel, head: str | None) -> tuple[int, int]:

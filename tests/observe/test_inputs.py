@@ -54,7 +54,7 @@ def test_what_runs_in_the_usual_form_is_tried_first() -> None:
 
 def test_what_leaves_least_out_is_taken_though_less_runs_in_a_usual_form() -> None:
     """Kimi's tower takes patches as squares, and its text runs without them."""
-    config = shrunken(tf.CONFIG_MAPPING["kimi_k25"](), Scale(widths=4))
+    config = shrunken(tf.CONFIG_MAPPING["kimi_k25"](), Scale(heads=True, image=1))
     live = build(class_of(config), config, device="cpu")
     assert {"input_ids", "pixel_values"} <= inputs_that_run(live).keys()
 

@@ -51,8 +51,8 @@ def main() -> None:
     for name in given.host or ["bert-base", "llama-4x512"]:
         found = stage(name, device, getattr(torch, given.dtype))
         rows += measure(found, given.technique, rounds=given.rounds, seconds=given.seconds)
+    from peftref.report.forms import to_markdown
     from peftref.report.peers import disabled_table
-    from peftref.report.table import to_markdown
 
     print(to_markdown(disabled_table(rows)))
     print(json.dumps(environment(device)))

@@ -151,7 +151,7 @@ def main() -> None:
     given = parser.parse_args()
     from peftref.report.dearer import dearer_table
     from peftref.report.facts import facts_table
-    from peftref.report.table import to_markdown
+    from peftref.report.forms import to_markdown
 
     warnings.simplefilter("ignore")
     records = json.loads(given.peers.read_text()) if given.peers else {"records": [], "environment": None}

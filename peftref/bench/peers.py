@@ -226,8 +226,8 @@ def main() -> None:
         except KeyboardInterrupt:
             print("interrupted; what was measured until then:", file=sys.stderr)
             break
+    from peftref.report.forms import to_markdown
     from peftref.report.peers import peers_table
-    from peftref.report.table import to_markdown
 
     print(to_markdown(peers_table(records)))
     print(json.dumps(place))

@@ -43,7 +43,7 @@ def rich_print(thing: Any, *, table: bool = False) -> None:
 
 def print_table(table: Table, form: str = "rich") -> None:
     """Prints a table in a form: rich, md, latex, csv, json, html."""
-    from peftref.report.table import WRITERS, to_rich
+    from peftref.report.forms import WRITERS, to_rich
 
     if form == "rich":
         rich_print(to_rich(table), table=True)

@@ -12,7 +12,8 @@ from peftref.design.procedures import PROCEDURES
 from peftref.host.architecture import ARCHITECTURE, SIZES
 from peftref.lang.ops import OPS
 from peftref.problem import fail
-from peftref.report.table import Column, Table, Value, to_markdown
+from peftref.report.forms import to_markdown
+from peftref.report.table import Column, Table, Value
 
 
 def ops_table() -> str:

@@ -10,10 +10,11 @@ from peftref.bench.plan import Entry
 from peftref.bench.store import Store
 from peftref.report.findings import Findings as Findings
 from peftref.report.findings import read_findings as read_findings
+from peftref.report.forms import markdown_text, to_html, to_markdown
 from peftref.report.page import page
 from peftref.report.plots import plots
 from peftref.report.sections import sections
-from peftref.report.table import Column, Table, markdown_text, to_html, to_markdown
+from peftref.report.table import Column, Table
 
 COLUMNS = (
     Column("technique", "technique"),

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peftref.report.forms import to_csv, to_html, to_json, to_markdown, to_rich
+from peftref.report.latex import latex_table
 from peftref.report.page import page
-from peftref.report.table import Column, Table, to_csv, to_html, to_json, to_latex, to_markdown, to_rich
+from peftref.report.table import Column, Table
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
 VALUES = st.one_of(TEXTS, st.integers(-(10**6), 10**6), st.floats(-1e6, 1e6), st.none(), st.booleans())
@@ -77,7 +79,7 @@ def test_markdown_and_latex_have_every_row_and_no_stray_bar(table: Table) -> Non
     for line in lines:
         bars = line.replace("\\\\", "").replace("\\|", "").count("|")
         assert bars == len(table.columns) + 1
-    rows = [line for line in to_latex(table).splitlines() if line.endswith(r" \\")]
+    rows = [line for line in latex_table(table).splitlines() if line.endswith(r" \\")]
     assert len(rows) == len(table.rows) + 1
 
 

@@ -130,8 +130,8 @@ def _shrunken(name: str, value: Any, scale: Scale, ids: dict[int, int]) -> Any:
         return _each(
             value, lambda side: side // scale.image if side >= 384 and side % (scale.image * 16) == 0 else side
         )
-    if _FILM.search(name) and isinstance(value, int) and value % scale.image == 0:
-        return value // scale.image
+    if _FILM.search(name) and isinstance(value, int) and value % scale.image == 0 and value > 4:
+        return max(4, value // scale.image)
     if _EXPERTS.search(name) and isinstance(value, int):
         return value // 8 if value >= 64 and scale.widths > 1 and scale.experts else value
     if name.endswith("groups") and isinstance(value, int) and value >= 128:  # one for each channel

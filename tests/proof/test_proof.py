@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import transformers as tf
@@ -79,10 +80,19 @@ def test_parameters_that_are_projections_are_found_without_a_map_where_the_map_s
     assert walked.lacks["attention.core"] == OWN
 
 
-def verdict(host: Host, instance: Instance, slot: str) -> Verdict:
-    """What the proof says of the first site of a slot, where the instance is said to have another host."""
-    found = proofs_of(replace(instance, host=host))
-    return next(proof.verdict for proof in found if proof.slot == slot)
+def verdicts(host: Host, instance: Instance) -> dict[str, Verdict]:
+    """What the proof says of the first site of each slot, where the instance is said to have another host."""
+    return {proof.slot: proof.verdict for proof in reversed(proofs_of(replace(instance, host=host)))}
+
+
+@cache
+def small(family: str) -> Instance:
+    """A small instance of a family, every part of whose attention is proved."""
+    config = tf.CONFIG_MAPPING[family]()
+    instance = instance_of(config, tf.MODEL_MAPPING[type(config)])
+    found = verdicts(instance.host, instance)
+    assert {found[f"attention.{part}"] for part in ("query", "key", "value")} == {"proved"}
+    return instance
 
 
 def exchanged(host: Host, one: str, other: str) -> Host:
@@ -117,18 +127,17 @@ def llama() -> Instance:
 )
 def test_slots_that_are_taken_for_each_other_are_refuted(llama: Instance, one: str, other: str) -> None:
     wrong = exchanged(llama.host, one, other)
-    assert "refuted" in {verdict(wrong, llama, one), verdict(wrong, llama, other)}
+    found = verdicts(wrong, llama)
+    assert "refuted" in {found[one], found[other]}
 
 
 @pytest.mark.parametrize("family", ["bloom", "mpnet", "gpt_neo", "levit"])
 @pytest.mark.parametrize("pair", [("query", "key"), ("key", "value"), ("query", "value")])
 def test_they_are_refuted_where_attention_cannot_be_looked_into(family: str, pair: tuple[str, str]) -> None:
-    config = tf.CONFIG_MAPPING[family]()
-    instance = instance_of(config, tf.MODEL_MAPPING[type(config)])
+    instance = small(family)
     one, other = (f"attention.{part}" for part in pair)
-    assert verdict(instance.host, instance, one) == "proved"
-    wrong = exchanged(instance.host, one, other)
-    assert "refuted" in {verdict(wrong, instance, one), verdict(wrong, instance, other)}
+    found = verdicts(exchanged(instance.host, one, other), instance)
+    assert "refuted" in {found[one], found[other]}
 
 
 def test_rows_of_a_fused_projection_that_are_another_slots_are_refuted() -> None:
@@ -144,7 +153,7 @@ def test_rows_of_a_fused_projection_that_are_another_slots_are_refuted() -> None
         return replace(site, ports={**site.ports, "h": replace(site.ports["h"], rows=rows)})
 
     wrong = replace(instance.host, sites=tuple(moved(site) for site in instance.host.sites))
-    assert verdict(wrong, instance, "attention.query") == "refuted"
+    assert verdicts(wrong, instance)["attention.query"] == "refuted"
 
 
 def test_a_model_that_is_given_is_not_touched() -> None:

@@ -19,7 +19,7 @@ def correlate(columns: Tensor, x: Tensor) -> Tensor:
     >>> correlate(columns, x).shape
     torch.Size([5, 8])
     """
-    made: Tensor = _Correlate.apply(columns, x)  # type: ignore[no-untyped-call]
+    made: Tensor = _Correlate.apply(columns, x)  # type: ignore[no-untyped-call]  # torch's apply has no types
     return made
 
 
@@ -30,7 +30,7 @@ def fourier(values: Tensor, at: Tensor, x: Tensor, n: int) -> Tensor:
     >>> fourier(values, at, x, 6).shape
     torch.Size([5, 6])
     """
-    made: Tensor = _Fourier.apply(values, at, x, n)  # type: ignore[no-untyped-call]
+    made: Tensor = _Fourier.apply(values, at, x, n)  # type: ignore[no-untyped-call]  # torch's apply has no types
     return made
 
 

@@ -19,7 +19,7 @@ def steered(leaf: Tensor, turn: Callable[[Tensor], Tensor]) -> Tensor:
     """
     if not (leaf.requires_grad and torch.is_grad_enabled()):
         return leaf
-    made: Tensor = _Steered.apply(leaf, turn)  # type: ignore[no-untyped-call]
+    made: Tensor = _Steered.apply(leaf, turn)  # type: ignore[no-untyped-call]  # torch's apply has no types
     return made
 
 

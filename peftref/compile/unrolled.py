@@ -24,7 +24,7 @@ def unrolled(matrices: Tensor, x: Tensor, at: int) -> Tensor:
         parts = x.unbind(at)
         rows = [sum(factor * part for factor, part in zip(row, parts, strict=True)) for row in matrices.unbind()]
         return torch.stack(rows, at)
-    made: Tensor = _Unrolled.apply(matrices, x, at)  # type: ignore[no-untyped-call]
+    made: Tensor = _Unrolled.apply(matrices, x, at)  # type: ignore[no-untyped-call]  # torch's apply has no types
     return made
 
 

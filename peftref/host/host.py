@@ -40,7 +40,8 @@ class Stack:
 class Host:
     """A host: name, model type, stacks, every resolved site, what it lacks and why, and how many parameters it has.
 
-    left_out: inputs of the model that could not be followed, and why; what reads them alone is no stack here. parameters counts the backbone without a task head, tied tensors once; head_parameters the head where the class has one.
+    left_out: inputs of the model that could not be followed, and why; what reads them alone is no stack here. parameters counts the backbone
+    without a task head, tied tensors once; head_parameters the head where the class has one.
     """
 
     name: str

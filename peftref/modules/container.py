@@ -26,7 +26,7 @@ from peftref.running.core import CoreTap
 from peftref.running.flow import Flow
 from peftref.running.hold import HELD, Hold
 from peftref.running.keys import Keys
-from peftref.running.place import Place
+from peftref.running.live_site import LiveSite
 from peftref.running.positions import PositionTap
 from peftref.running.run import Run
 from peftref.running.samples import Part, Samples
@@ -56,7 +56,7 @@ class Modules(nn.Module):
         self.ties = Ties()
         self.untie: frozenset[str] = frozenset()
         self.frozen: dict[str, bool] = {}
-        self.places: dict[str, Place] = {}
+        self.live: dict[str, LiveSite] = {}
         self.flows: dict[str, Flow] = {}
         self.taps: dict[str, _Removable] = {}
 
@@ -64,30 +64,30 @@ class Modules(nn.Module):
         """The attached techniques by name, in the order in which they came."""
         return {name: module for name, module in self._modules.items() if isinstance(module, Inserted)}
 
-    def runs(self, place: Place) -> list[Run]:
-        """The runs that act at a place now: those of the active techniques, or of those chosen for samples of the batch."""
+    def runs(self, live: LiveSite) -> list[Run]:
+        """The runs that act at a site now: those of the active techniques, or of those chosen for samples of the batch."""
         if not self.enabled:
             return []
-        flow = place.flow
+        flow = live.flow
         acting = flow.samples.chosen if flow.samples else [name for name in self.active if name not in self.merged]
         for name in acting:
             inserted = self._modules[name]
             if isinstance(inserted, Inserted) and inserted.waiting and inserted.training and torch.is_grad_enabled():
                 refuse_waiting(inserted)
         parts = {name: Part(flow.samples, name, flow) if flow.samples else None for name in acting}
-        return [run.on(part) if part else run for name, part in parts.items() for run in place.by_name.get(name, ())]
+        return [run.on(part) if part else run for name, part in parts.items() for run in live.by_name.get(name, ())]
 
-    def place(self, site: Site) -> Place:
+    def at(self, site: Site) -> LiveSite:
         """A site as it is on this host."""
-        if site.name not in self.places:
-            self.places[site.name] = Place(site, self.runs, self.flow(site.stack))
-        return self.places[site.name]
+        if site.name not in self.live:
+            self.live[site.name] = LiveSite(site, self.runs, self.flow(site.stack))
+        return self.live[site.name]
 
     def forget(self, name: str) -> None:
         """Takes a technique out of the container."""
         del self._modules[name]
-        for place in self.places.values():
-            place.by_name.pop(name, None)
+        for live in self.live.values():
+            live.by_name.pop(name, None)
 
     def flow(self, stack: str) -> Flow:
         """What is known of the running call of a stack."""
@@ -99,30 +99,30 @@ class Modules(nn.Module):
     def tap(self, model: nn.Module, name: str, placement: Placement, mixes: bool) -> None:
         """Makes sure that a placement of a technique has its tap. mixes: whether its module needs to know the running call."""
         site = placement.site
-        place = self.place(site)
-        place.by_name[name] = self.inserted()[name].at(site)
+        live = self.at(site)
+        live.by_name[name] = self.inserted()[name].at(site)
         if f"entrances {site.stack}" not in self.taps:
             self.taps[f"entrances {site.stack}"] = Entrances(model, self.host, site.stack)
-        for run in place.by_name[name]:
+        for run in live.by_name[name]:
             run.siblings = self._siblings(model, site, run)
             if run.alone is not None:
                 run.alone.siblings = run.siblings
         if site.kind == "core" and site.form == "cache":
             stack = self._stack(model, site.stack)
             stack.keys = stack.keys or Keys(stack.entry, partial(self._counted, site.stack))
-            stack.keys.add(place, model.get_submodule(site.path))
+            stack.keys.add(live, model.get_submodule(site.path))
         elif site.kind == "core":
             if f"core {site.name}" not in self.taps:
-                self.taps[f"core {site.name}"] = CoreTap(module_at(model, site.path), place)
+                self.taps[f"core {site.name}"] = CoreTap(module_at(model, site.path), live)
             if placement.insertion.counted and f"positions {site.stack}" not in self.taps:
                 counted = self.host.stack(site.stack)
                 self.taps[f"positions {site.stack}"] = PositionTap(model, counted, partial(self._counted, counted.name))
         elif site.kind == "sequence" and "h" in placement.values:
             grown = self.host.stack(site.stack)
             reader = self.host.stack(grown.feeds) if grown.feeds else None
-            self._stack(model, site.stack).lengthen(model, place, grown, reader)
+            self._stack(model, site.stack).lengthen(model, live, grown, reader)
         else:
-            self._output(model, place)
+            self._output(model, live)
         if mixes or placement.effect.carries:
             self._stack(model, site.stack).mixes |= mixes
 
@@ -233,16 +233,16 @@ class Modules(nn.Module):
         assert isinstance(found, StackTap)
         return found
 
-    def _output(self, model: nn.Module, place: Place) -> None:
-        site = place.site
+    def _output(self, model: nn.Module, live: LiveSite) -> None:
+        site = live.site
         if site.path not in self.taps:
             self.taps[site.path] = Tap(module_at(model, site.path), lambda: self.combine, site.tokens_first)
         tap = self.taps[site.path]
         assert isinstance(tap, Tap)
-        tap.add(place, model)
+        tap.add(live, model)
         for name in (each for each in HELD if site.kind == "sublayer" and each in site.ports):
             if f"{name} {site.name}" not in self.taps:
-                self.taps[f"{name} {site.name}"] = Hold(model, place, name)
+                self.taps[f"{name} {site.name}"] = Hold(model, live, name)
 
 
 def container(model: nn.Module) -> Modules:

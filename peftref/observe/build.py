@@ -48,7 +48,7 @@ def _of_its_file(config: PreTrainedConfig) -> type[PreTrainedModel]:
             isinstance(found, type) and issubclass(found, PreTrainedModel) and kind.config_class is type(config)
         )
         if made_for_it and kind.forward is not torch.nn.Module.forward:
-            return kind  # type: ignore[no-any-return]
+            return kind  # type: ignore[no-any-return]  # a class, found by its name in a module
     raise fail("no-model-class", f"transformers has no model for the config type {config.model_type}")
 
 
@@ -93,7 +93,7 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
 def shake(model: PreTrainedModel) -> None:
     """Gives every parameter numbers that matter: a matrix keeps lengths, a vector departs a little from where it begins.
 
-    A kernel of a convolution makes what it gives twice as large, since the activation behind it halves what is small.
+    A kernel (whatever has more than two axes) makes what it gives twice as large, since the activation behind it halves what is small.
     """
     for parameter in model.parameters():
         if parameter.is_floating_point() and parameter.numel():

@@ -19,10 +19,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from peftref.host.site import Site
 from peftref.running.key_mask import Mask, hidden, wider
+from peftref.running.live_site import LiveSite
 from peftref.running.override import Override
 from peftref.running.own import Own
 from peftref.running.padding import joined, padding
-from peftref.running.place import Place
 from peftref.running.run import Run, by_part
 from peftref.running.samples import Part
 
@@ -35,9 +35,9 @@ ATTRIBUTE = "peftref_core"
 class CoreTap:
     """What one attention module of the host does differently."""
 
-    def __init__(self, module: nn.Module, place: Place) -> None:
+    def __init__(self, module: nn.Module, live: LiveSite) -> None:
         self.module = module
-        self.place = place
+        self.live = live
         self.name = str(module.config._attn_implementation)  # type: ignore[union-attr]  # every attention module has its config
         module.__dict__[ATTRIBUTE] = self
         self.x: Tensor | None = None
@@ -63,7 +63,7 @@ class CoreTap:
         self, call: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, mask: Mask, more: dict[str, Any]
     ) -> Any:
         """Attention with every active run: q, k, v [batch, heads, tokens, d_head] as the attention function takes them."""
-        runs, site = self.place.runs(), self.place.site
+        runs, site = self.live.runs(), self.live.site
         before = k.shape[2]
         own = Own(self.module)
         now: dict[str, Any] = {"x": self.x, "q": q.transpose(1, 2), "k": k.transpose(1, 2), "v": v.transpose(1, 2)}

@@ -17,8 +17,8 @@ from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from peftref.observe.past import CACHE, cache_layer, put_rows
 from peftref.problem import fail
 from peftref.running.core import brought, together
+from peftref.running.live_site import LiveSite
 from peftref.running.own import Own
-from peftref.running.place import Place
 
 Rows = tuple[int, Tensor | None]
 """How many rows, and how many of them are padding for each sample."""
@@ -32,18 +32,18 @@ class Keys:
 
     def __init__(self, entry: nn.Module, counted: Callable[[int], int | Tensor]) -> None:
         self.entry, self.counted = entry, counted
-        self.places: dict[int, tuple[Place, nn.Module]] = {}
+        self.layers: dict[int, tuple[LiveSite, nn.Module]] = {}
 
-    def add(self, place: Place, module: nn.Module) -> None:
+    def add(self, live: LiveSite, module: nn.Module) -> None:
         """Lets the techniques at the attention of one layer act."""
-        self.places[cache_layer(place.site, module)] = place, module
+        self.layers[cache_layer(live.site, module)] = live, module
 
     def begin(self, given: dict[str, Any], count: int) -> Rows:
         """Lets the cache of a call of the stack begin with rows, where there are any. given: its arguments; count: samples.
 
         Raises PeftrefError `keys-cache` where the host keeps no past, or a cache cannot begin with rows.
         """
-        found = self.counted(count) if self.places else 0
+        found = self.counted(count) if self.layers else 0
         added = found if isinstance(found, int) else int(found.max())
         if not added:
             return 0, None
@@ -56,19 +56,19 @@ class Keys:
         if not isinstance(cache, Cache) or isinstance(cache, EncoderDecoderCache):
             text = f"rows in front of the keys stand in this host's cache, and a {type(cache).__name__} cannot begin with them"
             raise fail("keys-cache", text, hint="give no cache, or a DynamicCache")
-        put_rows(cache, added, {i: partial(self._rows, *place) for i, place in self.places.items()})
+        put_rows(cache, added, {i: partial(self._rows, *each) for i, each in self.layers.items()})
         if isinstance(found, int):
             return added, None
         return added, added - found.flatten()
 
-    def _rows(self, place: Place, module: nn.Module, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def _rows(self, live: LiveSite, module: nn.Module, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """The rows for keys and values [batch, heads, tokens, width]: what the techniques make of none."""
-        site = place.site
+        site = live.site
         heads, own = site.sizes["n_kv_heads"], Own(module)
         now: dict[str, Any] = {
             name: each.new_zeros(each.shape[0], 0, heads, each.shape[-1]) for name, each in (("k", keys), ("v", values))
         }
-        after = together(now, brought(place.runs(), site, own, now))
+        after = together(now, brought(live.runs(), site, own, now))
         k, v = (_spread(after[name].transpose(1, 2), keys.shape[1] // heads) for name in "kv")
         return k, v
 

@@ -21,6 +21,7 @@ from peftref.problem import fail
 from peftref.running.checkpointing import checkpointing
 from peftref.running.flow import Flow, told_mask
 from peftref.running.keys import Keys
+from peftref.running.live_site import LiveSite
 from peftref.running.longer import (
     after_rows,
     begun,
@@ -35,7 +36,6 @@ from peftref.running.override import Override, arguments
 from peftref.running.own import Own
 from peftref.running.packing import Packing, behind_padding, caching, packed
 from peftref.running.padding import batch_shape, counts_by_itself, hidden, lengthened, padding, told
-from peftref.running.place import Place
 from peftref.running.run import Run
 from peftref.running.table import enough, first_position
 from peftref.running.turn import turned
@@ -52,7 +52,7 @@ class StackTap:
         self.model = model
         self.entry = model.get_submodule(stack.entry)
         self.names = arguments(self.entry)
-        self.place: Place | None = None
+        self.live: LiveSite | None = None
         self.keys: Keys | None = None
         self.mixes = False
         self.packing = Packing(0)
@@ -62,12 +62,12 @@ class StackTap:
         if stack.causal:
             model.__dict__[MASKS] = _as_given
 
-    def lengthen(self, model: nn.Module, place: Place, stack: Stack, reader: Stack | None) -> None:
+    def lengthen(self, model: nn.Module, live: LiveSite, stack: Stack, reader: Stack | None) -> None:
         """Lets the techniques at the sequence of this stack act; reader: the stack that reads this one by cross attention."""
-        if self.place is not None:
+        if self.live is not None:
             return
-        self.place = place
-        self.embedding = model.get_submodule(place.site.path)
+        self.live = live
+        self.embedding = model.get_submodule(live.site.path)
         self.leaves_at_entry = stack.exit == stack.entry and reader is None
         embedded = "inputs_embeds" not in self.names
         if embedded:
@@ -144,7 +144,7 @@ class StackTap:
 
     def _growing(self) -> list[Run]:
         """The runs that change the sequence itself, and not what it is looked up in."""
-        return [run for run in self.place.runs() if "h" in run.gives] if self.place is not None else []
+        return [run for run in self.live.runs() if "h" in run.gives] if self.live is not None else []
 
     def _begins(self, given: dict[str, Any]) -> bool:
         """Whether the host begins a cache by itself, in which the modules that read other tokens keep what they read."""
@@ -165,7 +165,7 @@ class StackTap:
 
     def _looked_up(self, ids: Tensor) -> Tensor:
         """The vectors of ids [batch, tokens], looked up as the host does."""
-        first = self.place is not None and self.place.site.tokens_first
+        first = self.live is not None and self.live.site.tokens_first
         found: Tensor = turned(self.embedding(turned(ids))) if first else self.embedding(ids)
         return found
 
@@ -187,10 +187,10 @@ class StackTap:
         return self.packing.spread(after[:, : self.packing.added], after[:, self.packing.added :])
 
     def _called(self, runs: list[Run], before: Tensor) -> Tensor:
-        assert self.place is not None
+        assert self.live is not None
         after = before
         for run in runs:
-            after = run(self.place.site, Own(self.embedding), h=after)["h"]
+            after = run(self.live.site, Own(self.embedding), h=after)["h"]
         return after
 
     def _unpaddable(self, width: int) -> str | None:

@@ -19,9 +19,9 @@ from peftref.problem import fail
 from peftref.running.entering import Entering, Units
 from peftref.running.hold import HELD
 from peftref.running.linear_map import FORMS
+from peftref.running.live_site import LiveSite
 from peftref.running.override import Override
 from peftref.running.own import Own
-from peftref.running.place import Place
 from peftref.running.rows import put, take
 from peftref.running.run import Run, by_part
 from peftref.running.turn import turned, turning
@@ -29,7 +29,7 @@ from peftref.running.turn import turned, turning
 ORDER = {"activation": 0, "norm": 1, "linear": 2, "sequence": 3, "sublayer": 4}
 OWN = {"g": "weight", "b": "bias", "E": "weight"}
 Change = Callable[[Tensor], Tensor]
-Acting = list[tuple[Place, list[Run]]]
+Acting = list[tuple[LiveSite, list[Run]]]
 """Places under one tap, with the runs that act there."""
 
 
@@ -47,49 +47,49 @@ class Tap:
     ) -> None:
         self.module = module
         self.combine = combine
-        self.places: list[Place] = []
+        self.live: list[LiveSite] = []
         self.tokens_first = tokens_first
         self.override = Override(module, partial(turning, self._forward) if tokens_first else self._forward)
 
-    def add(self, place: Place, model: nn.Module) -> None:
+    def add(self, live: LiveSite, model: nn.Module) -> None:
         """Puts one more place under this tap; inputs come before outputs, parts before wholes."""
-        if "out" in place.site.ports:
-            place.norm = model.get_submodule(place.site.ports["out"].path)
-        if place not in self.places:
-            self.places.append(place)
-            self.places.sort(key=lambda each: ORDER[each.kind])
+        if "out" in live.site.ports:
+            live.norm = model.get_submodule(live.site.ports["out"].path)
+        if live not in self.live:
+            self.live.append(live)
+            self.live.sort(key=lambda each: ORDER[each.kind])
 
     def remove(self) -> None:
         """Takes the override off."""
         self.override.remove()
 
     def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        acting = [(place, place.runs()) for place in self.places]
+        acting = [(live, live.runs()) for live in self.live]
         working = self._lonely([each for each in acting if each[1]])
         if not working:
             return original(*args, **kwargs)
         own = Own(self.module)
-        for place, runs in working:
-            if place.kind == "activation":
-                args, kwargs = _replaced(args, kwargs, partial(self._apply, place, runs, own, {}))
+        for live, runs in working:
+            if live.kind == "activation":
+                args, kwargs = _replaced(args, kwargs, partial(self._apply, live, runs, own, {}))
         given = args[0] if args else next(iter(kwargs.values()), None)
-        whole = [(place, [run for run in runs if not run.part]) for place, runs in working]
+        whole = [(live, [run for run in runs if not run.part]) for live, runs in working]
         with _own_quantities(own, whole, self.combine()):
             result = None if self._unread(working) else original(*args, **kwargs)
             result = self._apart(original, own, working, args, kwargs, result)
-            for place, runs in working:
-                if place.kind in ("linear", "sublayer", "norm"):
-                    known = {"x": given} if place.kind != "sublayer" else _held(place, runs)
-                    result = self._output(place, runs, own, known, result)
+            for live, runs in working:
+                if live.kind in ("linear", "sublayer", "norm"):
+                    known = {"x": given} if live.kind != "sublayer" else _held(live, runs)
+                    result = self._output(live, runs, own, known, result)
         return result
 
     def _lonely(self, working: Acting) -> Acting:
         """What works here, in the form for one technique alone where there is only one at a whole linear map."""
         if len(working) != 1 or working[0][0].kind != "linear" or not working[0][0].site.whole:
             return working
-        place, runs = working[0]
+        live, runs = working[0]
         best = ([each.best(self.module) for each in mine] if len(mine) == 1 else mine for _, mine in by_part(runs))
-        return [(place, [run for mine in best for run in mine])]
+        return [(live, [run for mine in best for run in mine])]
 
     def _unread(self, working: Acting) -> bool:
         """Whether the host's own output is wanted by nobody: one whole linear map, replaced by what does not read it."""
@@ -103,17 +103,17 @@ class Tap:
             return False
         return "h" not in runs[0].reads and not (self.combine() == "sum" and len(runs) > 1)
 
-    def _output(self, place: Place, runs: list[Run], own: Own, known: dict[str, Any], result: Any) -> Any:
-        site = place.site
+    def _output(self, live: LiveSite, runs: list[Run], own: Own, known: dict[str, Any], result: Any) -> Any:
+        site = live.site
         port = site.ports["h"]
         whole: Any = result if result is None or isinstance(result, Tensor) else result[port.key]
-        linear = FORMS[site.form] if place.kind == "linear" else None
+        linear = FORMS[site.form] if live.kind == "linear" else None
         given = known.get("x")
         h = whole if linear is None else linear.vectors(self.module, given, whole)
         part = h if port.rows is None else take(h, port.rows)
         if linear is not None and given is not None:
             known = {"x": linear.entering(self.module, given)}
-        changed = self._apply(place, [run for run in runs if "h" in run.gives or run.carry], own, known, part)
+        changed = self._apply(live, [run for run in runs if "h" in run.gives or run.carry], own, known, part)
         if changed is part:
             return result
         changed = changed if port.rows is None else put(h, port.rows, changed)
@@ -132,47 +132,45 @@ class Tap:
         result: Any,
     ) -> Any:
         """The result with the samples whose techniques replace what the module itself owns called again with that."""
-        owned = [run for place, runs in working for run in runs if run.part and _owns(place, run)]
+        owned = [run for live, runs in working for run in runs if run.part and _owns(live, run)]
         for part, _ in by_part(owned):
             assert part is not None
-            mine = [
-                (place, [run for run in runs if run.part and run.part.name == part.name]) for place, runs in working
-            ]
+            mine = [(live, [run for run in runs if run.part and run.part.name == part.name]) for live, runs in working]
             with _own_quantities(own, mine, "stack"):
                 again = original(*map(part.take, args), **{name: part.take(value) for name, value in kwargs.items()})
             result = part.put(result, again)
         return result
 
-    def _apply(self, place: Place, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
+    def _apply(self, live: LiveSite, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
         """h after all runs, those of some samples on these."""
         for part, mine in by_part(runs):
             if part is None:
-                h = self._after_all(place, mine, own, known, h)
+                h = self._after_all(live, mine, own, known, h)
             else:
                 taken = {name: part.take(value) for name, value in known.items()}
                 with part.alone():
-                    h = part.put(h, self._after_all(place, mine, own, taken, part.take(h)))
+                    h = part.put(h, self._after_all(live, mine, own, taken, part.take(h)))
         return h
 
-    def _after_all(self, place: Place, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
+    def _after_all(self, live: LiveSite, runs: list[Run], own: Own, known: dict[str, Any], h: Any) -> Any:
         """h after all runs: one after the other, or the sum of what each alone would add."""
         if self.combine() == "sum" and len(runs) > 1:
-            after = [self._after(place, run, own, known, h) for run in runs]
+            after = [self._after(live, run, own, known, h) for run in runs]
             return h + sum((each - h for each in after if each is not h), start=torch.zeros_like(h))
         for i, run in enumerate(runs):
-            if i and place.kind == "linear" and run.replaces_map:
-                h = _on_map(run, place.site, own, known["x"], runs[:i])
+            if i and live.kind == "linear" and run.replaces_map:
+                h = _on_map(run, live.site, own, known["x"], runs[:i])
             else:
-                h = self._after(place, run, own, known, h)
+                h = self._after(live, run, own, known, h)
         return h
 
-    def _after(self, place: Place, run: Run, own: Own, known: dict[str, Any], h: Any) -> Any:
+    def _after(self, live: LiveSite, run: Run, own: Own, known: dict[str, Any], h: Any) -> Any:
         """h after one run; `out` is what the host would make of the stream and this h."""
         more = {}
         if "out" in run.reads:
             total = known["res"] + h
-            more["out"] = self._normed(place.norm, total)
-        return run(place.site, own, **known, h=h, **more).get("h", h)
+            more["out"] = self._normed(live.norm, total)
+        return run(live.site, own, **known, h=h, **more).get("h", h)
 
     def _normed(self, norm: nn.Module | None, total: Tensor) -> Any:
         """What the host makes of the sum of stream and output."""
@@ -181,12 +179,12 @@ class Tap:
         return turned(norm(turned(total))) if self.tokens_first else norm(total)
 
 
-def _held(place: Place, runs: list[Run]) -> dict[str, Any]:
+def _held(live: LiveSite, runs: list[Run]) -> dict[str, Any]:
     """What was kept for a sublayer; raises PeftrefError `stream-twice` where it gives an output for which nothing was kept."""
-    found: dict[str, Any] = {name: place.held.pop(name) for name in HELD if name in place.held}
-    for name in (name for name in HELD if name in place.site.ports and name not in found):
+    found: dict[str, Any] = {name: live.held.pop(name) for name in HELD if name in live.held}
+    for name in (name for name in HELD if name in live.site.ports and name not in found):
         if any(not HELD[name].isdisjoint(run.reads) for run in runs):
-            text = f"{place.site.name} gives several outputs in one call of its layer, and {name} is known for the first alone"
+            text = f"{live.site.name} gives several outputs in one call of its layer, and {name} is known for the first alone"
             raise fail("stream-twice", text, hint="write the equation with h, or have the host run one stream")
     return found
 
@@ -221,9 +219,9 @@ def _replaced(args: tuple[Any, ...], kwargs: dict[str, Any], change: Change) -> 
     return args, {**kwargs, first: change(kwargs[first])}
 
 
-def _owns(place: Place, run: Run) -> bool:
+def _owns(live: LiveSite, run: Run) -> bool:
     """Whether a run replaces what the module itself owns."""
-    return place.kind in ("norm", "sequence") and OWN.keys() >= set(run.gives)
+    return live.kind in ("norm", "sequence") and OWN.keys() >= set(run.gives)
 
 
 @contextmanager
@@ -231,10 +229,10 @@ def _own_quantities(own: Own, working: Acting, combine: str) -> Iterator[None]:
     """While inside, the module's own gain and shift, or embedding matrix, are the replaced ones, stacked or summed."""
     module = own.module
     swapped: dict[str, Tensor] = {}
-    for place, runs in working:
-        site = place.site
+    for live, runs in working:
+        site = live.site
         for run in runs:
-            if _owns(place, run):
+            if _owns(live, run):
                 known = {name: swapped[OWN[name]] for name in run.reads if OWN.get(name) in swapped}
                 given = run(site, own, **({} if combine == "sum" else known))
                 if combine == "sum":

@@ -16,10 +16,10 @@ from peftref.running.flow import Flow
 from peftref.running.run import Run
 
 
-class Place:
+class LiveSite:
     """One site of a live host.
 
-    chosen: gives the runs of a place that act now. flow: what is known of the running call of the site's stack. by_name: the runs of
+    chosen: gives the runs that act at it now. flow: what is known of the running call of the site's stack. by_name: the runs of
     each technique that stands there. held: what a sublayer reads, `x` or `res`, until its output is there. norm: what the host makes
     of the sum of stream and output, where it does.
     """
@@ -38,4 +38,4 @@ class Place:
         return self.chosen(self)
 
 
-Chosen: TypeAlias = Callable[[Place], list[Run]]
+Chosen: TypeAlias = Callable[[LiveSite], list[Run]]

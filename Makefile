@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 setup: $(VENV)/.ready ## a virtual environment with everything in it
 
 test: setup ## all tests, types and style
-	$(BIN)/ruff check peftref tests
+	$(BIN)/ruff check peftref benchmarks tests
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
 

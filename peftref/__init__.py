@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from peftref.analyse.diff import diff as diff
     from peftref.analyse.explain import explain as explain
     from peftref.analyse.typology import typology as typology
-    from peftref.bench.compare import compare as compare
+    from peftref.core.problem import PeftrefError as PeftrefError
     from peftref.design.load import load as load
     from peftref.design.technique import Technique as Technique
     from peftref.exchange.adapters.read import read_adapters as read_adapters
     from peftref.exchange.adapters.write import write_adapters as write_adapters
     from peftref.exchange.peft.read import read_peft as read_peft
     from peftref.exchange.peft.write import write_peft as write_peft
-    from peftref.locate.resolve import resolve as resolve
-    from peftref.locate.slots import slots as slots
+    from peftref.host.locate.resolve import resolve as resolve
+    from peftref.host.locate.slots import slots as slots
     from peftref.modules.attach import attach as attach
     from peftref.modules.attach import set_active as set_active
     from peftref.modules.attached import Attached as Attached
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from peftref.modules.per_sample import per_sample as per_sample
     from peftref.modules.restore import refill as refill
     from peftref.modules.restore import restore as restore
-    from peftref.problem import PeftrefError as PeftrefError
     from peftref.proof.prove import prove as prove
-    from peftref.train.callback import ProcedureCallback as ProcedureCallback
-    from peftref.train.checkpoints import ModuleCallback as ModuleCallback
+    from peftref.study.compare import compare as compare
+    from peftref.study.train.callback import ProcedureCallback as ProcedureCallback
+    from peftref.study.train.checkpoints import ModuleCallback as ModuleCallback
 
 _HOME = {
     "Attached": "modules.attached",
-    "ModuleCallback": "train.checkpoints",
-    "PeftrefError": "problem",
-    "ProcedureCallback": "train.callback",
+    "ModuleCallback": "study.train.checkpoints",
+    "PeftrefError": "core.problem",
+    "ProcedureCallback": "study.train.callback",
     "Technique": "design.technique",
     "attach": "modules.attach",
-    "compare": "bench.compare",
+    "compare": "study.compare",
     "cost": "analyse.cost",
     "count": "analyse.count",
     "diff": "analyse.diff",
@@ -56,10 +56,10 @@ _HOME = {
     "read_adapters": "exchange.adapters.read",
     "read_peft": "exchange.peft.read",
     "refill": "modules.restore",
-    "resolve": "locate.resolve",
+    "resolve": "host.locate.resolve",
     "restore": "modules.restore",
     "set_active": "modules.attach",
-    "slots": "locate.slots",
+    "slots": "host.locate.slots",
     "typology": "analyse.typology",
     "write_adapters": "exchange.adapters.write",
     "write_peft": "exchange.peft.write",

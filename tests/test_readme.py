@@ -12,17 +12,19 @@ from pathlib import Path
 import pytest
 import yaml
 
+import benchmarks
 import peftref
+from benchmarks.reference import updated
 from peftref.cli import main
 from peftref.design.load import load, read
-from peftref.report.reference import updated
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 MODULES = [
     module.name
-    for module in pkgutil.walk_packages(peftref.__path__, "peftref.")
+    for package in (peftref, benchmarks)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     if not module.name.endswith(("__main__", "make_presets"))
 ]
 

@@ -26,7 +26,7 @@ def test_the_wheel_holds_data_and_no_tests(wheel: Path) -> None:
     shipped = {path.name for path in (ROOT / "catalog/techniques").glob("*.yaml")}
     assert {Path(name).name for name in names if "_data/catalog/techniques/" in name} == shipped
     assert any(name.endswith("_data/schemas/technique.json") for name in names)
-    assets = {path.name for path in (ROOT / "peftref/atlas/assets").iterdir()}
+    assets = {path.name for path in (ROOT / "peftref/report/atlas/assets").iterdir()}
     assert {Path(name).name for name in names if "atlas/assets/" in name} == assets
     assert not [name for name in names if name.startswith("tests")]
 

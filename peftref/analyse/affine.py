@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from peftref.lang import einsum
-from peftref.lang.expr import Call, Expr, Name, Number, Text, call, names
-from peftref.lang.parse import parse_expression
-from peftref.lang.scope import Scope
-from peftref.lang.show import show
+from peftref.language import einsum
+from peftref.language.expr import Call, Expr, Name, Number, Text, call, names
+from peftref.language.parse import parse_expression
+from peftref.language.scope import Scope
+from peftref.language.show import show
 
 
 class NotLinearError(Exception):
@@ -63,9 +63,9 @@ def affine(expr: Expr, known: Mapping[str, Affine], blocked: Mapping[str, str], 
 
     Raises NotLinearError.
 
-    >>> from peftref.lang.parse import parse_expression
-    >>> from peftref.lang.scope import Leaf, scope_at
-    >>> from peftref.lang.read_size import parse_size
+    >>> from peftref.language.parse import parse_expression
+    >>> from peftref.language.scope import Leaf, scope_at
+    >>> from peftref.language.read_size import parse_size
     >>> scope = scope_at("ffn.up", {"A": Leaf("A", (parse_size("r"), parse_size("d_in")))}, {"r": 8, "s": 2.0})
     >>> show(affine(parse_expression("s * A @ x"), {"x": INPUT}, {}, scope).matrix)
     's * A'

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 from peftref.analyse.merge import Merge, merge_rule
 from peftref.design.insertion import Insertion
-from peftref.lang.check import Effect
-from peftref.lang.expr import Call, Expr, Name, call, names, rebuild, walk
-from peftref.lang.ops import TABLE
-from peftref.rewrite.computed import computed
-from peftref.rewrite.cost import FLOPS_PER_FRESH, Cost, Meter
-from peftref.rewrite.optimise import optimise
+from peftref.language.check import Effect
+from peftref.language.expr import Call, Expr, Name, call, names, rebuild, walk
+from peftref.language.ops import TABLE
+from peftref.language.rewrite.computed import computed
+from peftref.language.rewrite.cost import FLOPS_PER_FRESH, Cost, Meter
+from peftref.language.rewrite.optimise import optimise
 
 MARGIN = 0.95
 """The share of the score of the form that holds everywhere that another form must stay below."""

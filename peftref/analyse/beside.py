@@ -9,7 +9,7 @@ from math import prod
 from peftref.analyse.cost import Costs
 from peftref.host.host import Host
 from peftref.host.site import Site
-from peftref.rewrite.cost import FLOPS_PER_ELEMENT, Cost
+from peftref.language.rewrite.cost import FLOPS_PER_ELEMENT, Cost
 
 WRITTEN = {
     "linear": ("d_out",), "norm": ("d_model",), "activation": ("d_ff",), "core": ("n_heads", "d_value"),

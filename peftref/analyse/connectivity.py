@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from peftref.analyse.reading import Part
 from peftref.analyse.row import Cell
-from peftref.lang.expr import Call, Expr, Text, names, walk
-from peftref.lang.ops import TABLE
-from peftref.lang.show import show
-from peftref.rewrite.constant import constants, depends
+from peftref.language.expr import Call, Expr, Text, names, walk
+from peftref.language.ops import TABLE
+from peftref.language.rewrite.constant import constants, depends
+from peftref.language.show import show
 
 
 def connectivity(part: Part) -> Cell:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from peftref.lang.einsum import Axis, Pattern, parse_pattern
-from peftref.lang.expr import Call, Expr, Number, Text
+from peftref.language.einsum import Axis, Pattern, parse_pattern
+from peftref.language.expr import Call, Expr, Number, Text
 
 Factor = tuple[tuple[Axis, ...], Expr]
 
@@ -14,8 +14,8 @@ def contraction(expr: Call, eye: Expr) -> Expr:
     Laws: ones without an axis of their own are left out; the identity matrix makes its two axes one; a contraction of a
     contraction is one.
 
-    >>> from peftref.lang.expr import Name
-    >>> from peftref.lang.parse import parse_expression
+    >>> from peftref.language.expr import Name
+    >>> from peftref.language.parse import parse_expression
     >>> inner = parse_expression('einsum("n k, p q -> p q n k", 1, I)')
     >>> outer = Call("einsum", (Text("p q n k, (n q k) -> (n p k)"), inner, Name("h")))
     >>> contraction(outer, Name("I"))

@@ -15,16 +15,16 @@ from peftref.design.placement import Placement, numbers, placements
 from peftref.design.technique import Technique
 from peftref.host.architecture import ARCHITECTURE
 from peftref.host.host import Host
+from peftref.host.locate.resolve import resolve
 from peftref.host.site import Site
-from peftref.lang.expr import Call, Expr, Name, names, walk
-from peftref.locate.resolve import resolve
-from peftref.rewrite.computed import computed
-from peftref.rewrite.cost import Load
-from peftref.rewrite.optimise import optimise
-from peftref.rewrite.share import read_by
+from peftref.language.expr import Call, Expr, Name, names, walk
+from peftref.language.rewrite.computed import computed
+from peftref.language.rewrite.cost import Load
+from peftref.language.rewrite.optimise import optimise
+from peftref.language.rewrite.share import read_by
 
 if TYPE_CHECKING:
-    from peftref.locate.resolve import HostLike
+    from peftref.host.locate.resolve import HostLike
 
 BYTES = 4
 """Of a number in single precision."""

@@ -13,15 +13,15 @@ from peftref.design.placement import Copy, Placement, copies, copy_name, numbers
 from peftref.design.technique import Technique
 from peftref.host.architecture import ARCHITECTURE
 from peftref.host.host import Host, Stack
+from peftref.host.locate.resolve import resolve
 from peftref.host.site import Site
-from peftref.lang.expr import Call, Expr, Name, names
-from peftref.lang.read_size import parse_size
-from peftref.lang.size import Size
-from peftref.locate.resolve import resolve
-from peftref.rewrite.constant import constants
+from peftref.language.expr import Call, Expr, Name, names
+from peftref.language.read_size import parse_size
+from peftref.language.rewrite.constant import constants
+from peftref.language.size import Size
 
 if TYPE_CHECKING:
-    from peftref.locate.resolve import HostLike
+    from peftref.host.locate.resolve import HostLike
 
 
 @dataclass(frozen=True, slots=True)

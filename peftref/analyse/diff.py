@@ -11,8 +11,8 @@ from peftref.analyse.typology import typology
 from peftref.design.insertion import insertions
 from peftref.design.load import load
 from peftref.design.technique import Technique
-from peftref.lang.expr import Call, Expr, Name, rebuild, walk
-from peftref.lang.show import show
+from peftref.language.expr import Call, Expr, Name, rebuild, walk
+from peftref.language.show import show
 
 QUANTITIES = ("h", "x", "W", "b", "g", "q", "k", "v", "o", "E", "res", "out")
 """Names that mean the same in every equation; all others may be called otherwise."""

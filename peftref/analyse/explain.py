@@ -13,17 +13,17 @@ from peftref.analyse.merge import merge_rule
 from peftref.design.load import load
 from peftref.design.placement import Placement, numbers, placements
 from peftref.design.technique import Technique
-from peftref.lang.expr import Call, Expr, walk
-from peftref.lang.show import show
-from peftref.locate.resolve import resolve
-from peftref.rewrite.computed import computed
-from peftref.rewrite.constant import foldable
-from peftref.rewrite.cost import Cost, Load
-from peftref.rewrite.optimise import Decision, optimise
-from peftref.rewrite.share import products, together
+from peftref.host.locate.resolve import resolve
+from peftref.language.expr import Call, Expr, walk
+from peftref.language.rewrite.computed import computed
+from peftref.language.rewrite.constant import foldable
+from peftref.language.rewrite.cost import Cost, Load
+from peftref.language.rewrite.optimise import Decision, optimise
+from peftref.language.rewrite.share import products, together
+from peftref.language.show import show
 
 if TYPE_CHECKING:
-    from peftref.locate.resolve import HostLike
+    from peftref.host.locate.resolve import HostLike
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from peftref.core.problem import fail
 from peftref.design.insertion import insertions
 from peftref.design.technique import Technique
-from peftref.lang.check import Effect
-from peftref.lang.expr import Call, Expr, Name
-from peftref.problem import fail
-from peftref.rewrite.constant import depends
+from peftref.language.check import Effect
+from peftref.language.expr import Call, Expr, Name
+from peftref.language.rewrite.constant import depends
 
 
 def fold(technique: Technique, into: Technique) -> tuple[Mapping[str, Mapping[str, Expr]], ...]:
@@ -18,7 +18,7 @@ def fold(technique: Technique, into: Technique) -> tuple[Mapping[str, Mapping[st
     Raises PeftrefError `no-peer` where the two differ in more than that.
 
     >>> from peftref.design.load import load
-    >>> from peftref.lang.show import show
+    >>> from peftref.language.show import show
     >>> show(fold(load("cpt"), load("prompt"))[0]["embedding"]["P"])[:10]
     'E0 + delta'
     """

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from peftref.lang.check import Effect
-from peftref.lang.expr import Call, Expr, Name, Number, names
-from peftref.lang.ops import TABLE
-from peftref.rewrite.constant import depends
-from peftref.rewrite.optimise import simplify
-from peftref.rewrite.output import addends, output, total
+from peftref.language.check import Effect
+from peftref.language.expr import Call, Expr, Name, Number, names
+from peftref.language.ops import TABLE
+from peftref.language.rewrite.constant import depends
+from peftref.language.rewrite.optimise import simplify
+from peftref.language.rewrite.output import addends, output, total
 
 Integration = Literal[
     "concatenation", "direct addition", "scaled addition", "gated addition", "rescaling", "replacement"

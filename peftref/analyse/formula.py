@@ -8,9 +8,9 @@ from peftref.design.insertion import Insertion, insertions
 from peftref.design.layers import Layers
 from peftref.design.technique import Technique
 from peftref.host.architecture import ARCHITECTURE, GROUPS, slots_of
-from peftref.lang.read_size import parse_size
-from peftref.lang.scope import Leaf
-from peftref.lang.size import Size
+from peftref.language.read_size import parse_size
+from peftref.language.scope import Leaf
+from peftref.language.size import Size
 
 ONCE = ("embedding", "final", "head")
 """Components that a stack has once, not in every layer."""

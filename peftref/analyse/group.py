@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from peftref.design.placement import Placement, numbers
 from peftref.design.technique import Technique
-from peftref.rewrite.cost import Load, Meter
+from peftref.language.rewrite.cost import Load, Meter
 
 
 def groups(technique: Technique, placed: Iterable[Placement]) -> tuple[list[Placement], ...]:

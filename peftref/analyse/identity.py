@@ -12,11 +12,11 @@ from peftref.design.inits import INITS
 from peftref.design.insertion import insertions
 from peftref.design.procedures import PROCEDURES
 from peftref.design.technique import Technique
-from peftref.lang.expr import Call, Expr, Name, Number, Text, names, rebuild, substitute
-from peftref.lang.ops import TABLE
-from peftref.lang.scope import Leaf
-from peftref.lang.show import show
-from peftref.rewrite.optimise import simplify
+from peftref.language.expr import Call, Expr, Name, Number, Text, names, rebuild, substitute
+from peftref.language.ops import TABLE
+from peftref.language.rewrite.optimise import simplify
+from peftref.language.scope import Leaf
+from peftref.language.show import show
 
 EYE = Name("identity matrix")
 PAIRS = Name("pairs of equal columns")

@@ -13,14 +13,14 @@ from peftref.analyse.affine import INPUT, Affine, NotLinearError, affine
 from peftref.design.insertion import Insertion, insertions
 from peftref.design.technique import Technique
 from peftref.host.architecture import ARCHITECTURE
-from peftref.lang.check import Effect
-from peftref.lang.expr import Call, Expr, Name, Number, call, names, walk
-from peftref.lang.kind import Kind
-from peftref.lang.read_size import parse_size
-from peftref.lang.scope import Entry, Scope
-from peftref.lang.show import show
-from peftref.lang.size import Size
-from peftref.rewrite.optimise import simplify
+from peftref.language.check import Effect
+from peftref.language.expr import Call, Expr, Name, Number, call, names, walk
+from peftref.language.kind import Kind
+from peftref.language.read_size import parse_size
+from peftref.language.rewrite.optimise import simplify
+from peftref.language.scope import Entry, Scope
+from peftref.language.show import show
+from peftref.language.size import Size
 
 FOLDS = {
     "attention": "attention.output",

@@ -9,7 +9,7 @@ from peftref.analyse.form import Form, forms
 from peftref.analyse.merge import Blocked, Merge, merge_rules
 from peftref.design.insertion import Insertion, insertions
 from peftref.design.technique import Technique
-from peftref.lang.check import Effect
+from peftref.language.check import Effect
 
 
 @dataclass(frozen=True, slots=True)

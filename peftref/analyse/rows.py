@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from peftref.analyse.row import Cell, Row
-from peftref.data import cache_folder
+from peftref.core.data import cache_folder
+from peftref.core.problem import PeftrefError
 from peftref.design.catalog import technique_files
-from peftref.problem import PeftrefError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 

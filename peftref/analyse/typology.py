@@ -17,11 +17,11 @@ from peftref.analyse.row import Cell, Row
 from peftref.design.load import load
 from peftref.design.technique import Technique
 from peftref.host.architecture import ARCHITECTURE, GROUPS
-from peftref.lang.expr import Call, Expr, Name, Text, names, walk
-from peftref.lang.ops import TABLE
-from peftref.lang.show import show
-from peftref.rewrite.constant import depends
-from peftref.rewrite.output import addends
+from peftref.language.expr import Call, Expr, Name, Text, names, walk
+from peftref.language.ops import TABLE
+from peftref.language.rewrite.constant import depends
+from peftref.language.rewrite.output import addends
+from peftref.language.show import show
 
 WORDS = {"ffn": "FFN", "cross_attention": "cross attention", "attention": "attention"}
 

@@ -18,9 +18,9 @@ def draw(
     settings: Settings = None,
 ) -> None:
     """Draw a technique in the transformer block, as SVG: peftref draw lora --out lora.svg."""
-    from peftref.atlas.diagram import diagram
     from peftref.design.given import given
     from peftref.design.write import write_whole
+    from peftref.report.atlas.diagram import diagram
 
     text = f"{diagram(given(technique, settings or ()))}\n"
     if out is None:
@@ -34,10 +34,10 @@ def atlas(
     names: SomeNames = None,
 ) -> None:
     """Write a static site about techniques, to be read in a browser, offline too: peftref atlas --out atlas."""
-    from peftref.atlas.site import atlas_files, check_place, write_atlas
-    from peftref.bench.progress import progress
     from peftref.design.given import given
     from peftref.design.load import techniques
+    from peftref.report.atlas.site import atlas_files, check_place, write_atlas
+    from peftref.study.progress import progress
 
     check_place(out)
     chosen = [given(name) for name in names] if names else techniques()

@@ -29,10 +29,10 @@ def import_(
     ] = None,
 ) -> None:
     """Import a checkpoint of another library as a saved module."""
+    from peftref.core.problem import fail
     from peftref.exchange.checkpoint import read_checkpoint
     from peftref.exchange.host_model import host_model
     from peftref.exchange.libraries import read_module
-    from peftref.problem import fail
 
     found = read_checkpoint(checkpoint)
     base = host or found.host
@@ -65,8 +65,8 @@ def inspect(
 ) -> None:
     """Tell what a saved module is: technique, sites, host, versions, how it was trained; every file is checked."""
     from peftref.exchange.checkpoint import CONFIG, read_outline
+    from peftref.modules.state.contents import read_contents
     from peftref.report.saved import outline_json, outline_lines, saved_json, saved_lines
-    from peftref.state.contents import read_contents
 
     if (folder / CONFIG).is_file():
         outline = read_outline(folder)

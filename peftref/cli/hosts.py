@@ -34,7 +34,7 @@ def slots(
     if prove:
         _proofs(host, json)
         return
-    from peftref.locate.resolve import resolve
+    from peftref.host.locate.resolve import resolve
     from peftref.report.slots import slots_rows, slots_view
 
     found = resolve(host)

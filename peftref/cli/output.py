@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from peftref.problem import PeftrefError
+from peftref.core.problem import PeftrefError
 
 if TYPE_CHECKING:
     from peftref.report.table import Table

@@ -50,10 +50,10 @@ def compare(
     ] = True,
 ) -> None:
     """Train techniques on a host for a task, evaluate and measure them, and write a report; the same command again goes on."""
-    from peftref.bench.compare import LRS
-    from peftref.bench.compare import compare as compared
     from peftref.design.defaults import defaults
     from peftref.design.given import entrant, rates
+    from peftref.study.compare import LRS
+    from peftref.study.compare import compare as compared
 
     chosen = [entrant(name, settings or ()) for name in names or defaults().compare]
     with interruptible():
@@ -81,7 +81,7 @@ def report(folder: Annotated[Path, typer.Argument(help="the folder of a study")]
 
 def demo(seeds: Seeds = 3, steps: Steps = 200, out: Out = None) -> None:
     """Compare the founding techniques with no network and no files: a host pretrained on the spot, and a task made by a grammar."""
-    from peftref.bench.compare import compare as compared
+    from peftref.study.compare import compare as compared
 
     with interruptible():
         result = compared(seeds=seeds, steps=steps, out=out)

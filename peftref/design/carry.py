@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 
+from peftref.core.problem import PeftrefError, Place, Problem
 from peftref.design.technique import Technique
 from peftref.design.yaml_document import Document
 from peftref.host.architecture import ARCHITECTURE
-from peftref.lang.check import Effect
-from peftref.lang.expr import Name, names, walk
-from peftref.problem import PeftrefError, Place, Problem
+from peftref.language.check import Effect
+from peftref.language.expr import Name, names, walk
 
 MANY = 1000
 """Layers of a stack that is deep enough for every choice of layers."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from peftref.data import data_folder
-from peftref.problem import PeftrefError, Problem, nearest
+from peftref.core.data import data_folder
+from peftref.core.problem import PeftrefError, Problem, nearest
 
 Section = Literal["techniques", "tasks", "hosts", "presets"]
 

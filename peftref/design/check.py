@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from peftref.core.problem import PeftrefError, Problem, in_order, nearest
 from peftref.design.carry import carry_problems
 from peftref.design.learn import reached, stuck
 from peftref.design.names import known_slots, name_problems
@@ -11,16 +12,15 @@ from peftref.design.procedures import PROCEDURES, settings_read
 from peftref.design.technique import Insert, Technique
 from peftref.design.yaml_document import Document, Path
 from peftref.host.architecture import SIZES
-from peftref.lang.check import Effect, check
-from peftref.lang.expr import Call, Equation, Name, walk
-from peftref.lang.expr import names as read_names
-from peftref.lang.named import named
-from peftref.lang.ops import TABLE
-from peftref.lang.parse import Locate, parse
-from peftref.lang.read_size import parse_size
-from peftref.lang.scope import Carried, Leaf, scope_at
-from peftref.lang.size import Size
-from peftref.problem import PeftrefError, Problem, in_order, nearest
+from peftref.language.check import Effect, check
+from peftref.language.expr import Call, Equation, Name, walk
+from peftref.language.expr import names as read_names
+from peftref.language.named import named
+from peftref.language.ops import TABLE
+from peftref.language.parse import Locate, parse
+from peftref.language.read_size import parse_size
+from peftref.language.scope import Carried, Leaf, scope_at
+from peftref.language.size import Size
 
 
 def check_technique(technique: Technique, document: Document) -> list[Problem]:

@@ -6,7 +6,7 @@ from functools import cache
 
 import yaml
 
-from peftref.data import data_folder
+from peftref.core.data import data_folder
 from peftref.host.architecture import Frozen
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, PlainSerializer
 
+from peftref.core.frozen_map import FrozenMap
 from peftref.design.refuse import refuse
-from peftref.frozen_map import FrozenMap
 
 V = TypeVar("V")
 

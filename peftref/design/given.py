@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from peftref.core.problem import PeftrefError, Problem, fail
 from peftref.design.fields import Setting
 from peftref.design.load import load
 from peftref.design.opaque import MARK, Opaque, opaque
 from peftref.design.technique import Technique
-from peftref.problem import PeftrefError, Problem, fail
 
 
 def given(text: str, settings: Iterable[str] = (), at: Iterable[str] = ()) -> Technique:

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
+from peftref.core.problem import nearest
 from peftref.design.inits import INITS, Argument, Init, Parameter
 from peftref.design.refuse import refuse
-from peftref.problem import nearest
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUANTITY = re.compile(r"(?:[a-z_]+\.)*[A-Za-z]")

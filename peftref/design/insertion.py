@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from peftref.core.problem import PeftrefError, Problem
 from peftref.design.check import carried_of, leaves_of
 from peftref.design.layers import Layers
 from peftref.design.technique import Technique
 from peftref.host.architecture import slots_of
-from peftref.lang.check import Effect, check
-from peftref.lang.expr import Equation
-from peftref.lang.named import named
-from peftref.lang.parse import parse, plain_locate
-from peftref.lang.scope import Leaf, Scope
-from peftref.problem import PeftrefError, Problem
+from peftref.language.check import Effect, check
+from peftref.language.expr import Equation
+from peftref.language.named import named
+from peftref.language.parse import parse, plain_locate
+from peftref.language.scope import Leaf, Scope
 
 
 @dataclass(frozen=True, eq=False)

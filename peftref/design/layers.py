@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
+from peftref.core.problem import fail, nearest
 from peftref.design.refuse import refuse
-from peftref.problem import fail, nearest
 
 Rule = Literal["all", "list", "first", "last", "every", "span"]
 _COUNTED: tuple[Rule, ...] = ("first", "last", "every")

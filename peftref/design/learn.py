@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from peftref.lang.expr import Call, Expr, Name, Number
-from peftref.lang.ops import TABLE
+from peftref.language.expr import Call, Expr, Name, Number
+from peftref.language.ops import TABLE
 
 
 def stuck(values: Iterable[Expr], trained: Iterable[str], zero: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -14,7 +14,7 @@ def stuck(values: Iterable[Expr], trained: Iterable[str], zero: Iterable[str]) -
     values: what the equation sets, over quantities and leaves. zero: the leaves that begin as zeros. A leaf that gets a
     gradient does not stay zero, so the search goes on until nothing more wakes up.
 
-    >>> from peftref.lang.parse import parse_expression
+    >>> from peftref.language.parse import parse_expression
     >>> product = [parse_expression("h + B @ A @ x")]
     >>> stuck(product, ["A", "B"], ["A", "B"]), stuck(product, ["A", "B"], ["B"])
     ({'A': ('B',), 'B': ('A',)}, {})
@@ -39,7 +39,7 @@ def _wakers(name: str, trees: tuple[Expr, ...], zero: frozenset[str]) -> tuple[s
 def reached(values: Iterable[Expr], zero: frozenset[str] = frozenset()) -> frozenset[str]:
     """The names to which a gradient flows back from some expressions while some names are zero.
 
-    >>> from peftref.lang.parse import parse_expression
+    >>> from peftref.language.parse import parse_expression
     >>> sorted(reached([parse_expression("m * stop_gradient(W) + 0 * A")]))
     ['m']
     """

@@ -7,6 +7,7 @@ import stat
 from functools import lru_cache
 from pathlib import Path
 
+from peftref.core.problem import PeftrefError, Problem, fail, in_order
 from peftref.design.catalog import technique_file, technique_files
 from peftref.design.check import check_technique
 from peftref.design.fields import Setting
@@ -15,7 +16,6 @@ from peftref.design.technique import Technique
 from peftref.design.wording import validate
 from peftref.design.yaml_document import Document
 from peftref.design.yaml_source import MAX_BYTES, decode, read_yaml
-from peftref.problem import PeftrefError, Problem, fail, in_order
 
 
 def load(name_or_path: str | os.PathLike[str], /, **settings: Setting) -> Technique:
@@ -27,7 +27,7 @@ def load(name_or_path: str | os.PathLike[str], /, **settings: Setting) -> Techni
     >>> load("none_such")
     Traceback (most recent call last):
     ...
-    peftref.problem.PeftrefError: there is no technique none_such [unknown-technique]
+    peftref.core.problem.PeftrefError: there is no technique none_such [unknown-technique]
       hint: peftref list names them all; a path to a YAML file works too
     """
     text = os.fspath(name_or_path)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from peftref.core.problem import PeftrefError, Problem, nearest
 from peftref.design.procedures import PROCEDURES, arguments, leaves, served
 from peftref.design.technique import Insert, Leaf, Technique, size_problem
 from peftref.design.yaml_document import Document, Path
 from peftref.host.architecture import ARCHITECTURE, GROUPS, SIZES, slots_of
-from peftref.lang.ops import TABLE
-from peftref.problem import PeftrefError, Problem, nearest
+from peftref.language.ops import TABLE
 
 
 def name_problems(technique: Technique, document: Document) -> list[Problem]:

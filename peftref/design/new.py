@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from peftref.data import data_folder
+from peftref.core.data import data_folder
+from peftref.core.problem import fail
 from peftref.design.canonical import equation_lines, flow, modeline, top
 from peftref.design.catalog import section_files
 from peftref.design.defaults import defaults
@@ -15,7 +16,6 @@ from peftref.design.fields import NAME
 from peftref.design.load import load
 from peftref.design.technique import Insert, Leaf, Technique
 from peftref.design.write import write_whole
-from peftref.problem import fail
 
 _SHOWN: dict[str, str] = {
     "about": "what it does, in one line",

@@ -9,15 +9,15 @@ from typing import Any
 
 from pydantic import Field
 
-from peftref.data import data_folder
+from peftref.core.data import data_folder
+from peftref.core.frozen_map import FrozenMap
+from peftref.core.problem import fail, nearest
 from peftref.design.fields import Line, Setting, TechniqueName, Title
 from peftref.design.fixed import Fixed, Identifier
 from peftref.design.technique import Source
 from peftref.design.wording import validate
 from peftref.design.yaml_source import decode, read_yaml
-from peftref.frozen_map import FrozenMap
 from peftref.host.architecture import Frozen
-from peftref.problem import fail, nearest
 
 MARK = "peft:"
 """What stands in front of an opaque technique's name, wherever techniques are named and shown."""

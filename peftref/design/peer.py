@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from peftref.core.frozen_map import FrozenMap
 from peftref.design.fields import Line, SettingField, Slots, TechniqueName
 from peftref.design.fixed import Fields, Fixed, Identifier
-from peftref.frozen_map import FrozenMap
 from peftref.host.architecture import Frozen
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from peftref.core.problem import PeftrefError, Problem, fail
 from peftref.design.carry import early_problem, read_early
 from peftref.design.insertion import Insertion, insertions
 from peftref.design.technique import Technique
 from peftref.host.host import Host
 from peftref.host.site import Site
-from peftref.lang.check import Effect
-from peftref.lang.expr import Call, Expr, Name, names
-from peftref.lang.scope import ALIASES, Leaf
-from peftref.lang.size import Size
-from peftref.problem import PeftrefError, Problem, fail
+from peftref.language.check import Effect
+from peftref.language.expr import Call, Expr, Name, names
+from peftref.language.scope import ALIASES, Leaf
+from peftref.language.size import Size
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A procedure runs at three moments: `begin`, when leaves get first values from the host's weights or from a few batches;
 `penalty`, a number that is added to the loss; `step`, after every step of the optimizer, while the gradients are still there.
-To add one: a row here, and the functions of its moments in a file of `peftref/procedures`.
+To add one: a row here, and the functions of its moments in a file of `peftref/modules/procedures`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from peftref.core.problem import PeftrefError, Problem, nearest
 from peftref.design.technique import Insert, Procedure, Technique
-from peftref.problem import PeftrefError, Problem, nearest
 
 Moment = Literal["begin", "penalty", "step"]
 Value = int | float | str

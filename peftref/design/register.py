@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from peftref.core.problem import fail
 from peftref.design.catalog import section_files, user_catalog
 from peftref.design.load import read_file
 from peftref.design.write import write_whole
-from peftref.problem import fail
 
 
 def register(path: str | os.PathLike[str], *, force: bool = False) -> Path:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from peftref.core.problem import Problem
 from peftref.design.yaml_document import Path
-from peftref.problem import Problem
 
 M = TypeVar("M", bound=BaseModel)
 

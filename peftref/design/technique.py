@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from peftref.core.frozen_map import FrozenMap
+from peftref.core.problem import PeftrefError, Place, Problem, nearest
 from peftref.design.canonical import canonical_yaml
 from peftref.design.fields import (
     Equation,
@@ -24,9 +26,7 @@ from peftref.design.fixed import Fixed, Identifier
 from peftref.design.init_call import InitField
 from peftref.design.layers import Layers, LayersField
 from peftref.design.peer import Peer as Peer
-from peftref.frozen_map import FrozenMap
 from peftref.host.architecture import ARCHITECTURE, GROUPS, Frozen, slots_of
-from peftref.problem import PeftrefError, Place, Problem, nearest
 
 _TOLD = ("title", "about", "source", "peers", "note")
 """Fields that change nothing of what a technique computes."""

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from peftref.core.problem import PeftrefError, Place, Problem, in_order, nearest
 from peftref.design.yaml_document import Document, Path
-from peftref.problem import PeftrefError, Place, Problem, in_order, nearest
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from peftref.problem import fail
+from peftref.core.problem import fail
 
 
 def write_whole(path: Path, content: bytes, *, replace: bool = False) -> Path:

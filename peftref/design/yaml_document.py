@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from peftref.core.problem import Place
 from peftref.design.yaml_locate import Text, locator
-from peftref.lang.parse import Locate
-from peftref.problem import Place
+from peftref.language.parse import Locate
 
 Path = tuple[str | int, ...]
 Data = None | bool | int | float | str | list["Data"] | dict[str, "Data"]

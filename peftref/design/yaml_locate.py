@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from peftref.lang.parse import Locate
-from peftref.problem import Place
+from peftref.core.problem import Place
+from peftref.language.parse import Locate
 
 _LONG_ESCAPE = {"x": 2, "u": 4, "U": 8}
 

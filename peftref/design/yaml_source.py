@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import yaml
 
+from peftref.core.problem import PeftrefError, Place, Problem
 from peftref.design.yaml_document import Data, Document, Path
 from peftref.design.yaml_locate import Text
 from peftref.design.yaml_scalars import resolve
-from peftref.problem import PeftrefError, Place, Problem
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 40

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftref.problem import fail
-from peftref.state.contents import Stored, read_header
+from peftref.core.problem import fail
+from peftref.modules.state.contents import Stored, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor

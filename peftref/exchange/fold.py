@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from peftref.analyse.fold import fold
-from peftref.compile.oracle import Oracle
 from peftref.design.insertion import insertions
 from peftref.design.load import load
 from peftref.design.placement import copy_name, numbers, placements
 from peftref.design.technique import Technique
 from peftref.host.host import Host
+from peftref.modules.compile.oracle import Oracle
 
 
 def kept_as(technique: Technique, name: str) -> Technique:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peftref.locate.resolve import read_config
-from peftref.problem import fail
-from peftref.train.classifier import silent
+from peftref.core.problem import fail
+from peftref.core.quiet import silent
+from peftref.host.locate.resolve import read_config
 
 TASKS = {
     "CAUSAL_LM": "AutoModelForCausalLM",

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from peftref.lang.expr import Call, Expr, Name, Number, names
-from peftref.lang.parse import parse_expression
+from peftref.language.expr import Call, Expr, Name, Number, names
+from peftref.language.parse import parse_expression
 
 NEAR = 1e-9
 """How far a quotient of decimal fractions may be from the whole number that it stands for, as a share of it."""

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from peftref.data import data_folder
+from peftref.core.data import data_folder
+from peftref.core.problem import PeftrefError, Problem
 from peftref.host.architecture import Frozen
-from peftref.problem import PeftrefError, Problem
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Expression = Annotated[int | str, Field(description="a whole number, or an expression of the config's fields")]

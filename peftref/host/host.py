@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from peftref.frozen_map import FrozenMap
+from peftref.core.frozen_map import FrozenMap
+from peftref.core.problem import PeftrefError, Problem, nearest
 from peftref.host.architecture import ARCHITECTURE, GROUPS
 from peftref.host.site import Site
-from peftref.problem import PeftrefError, Problem, nearest
 
 
 @dataclass(frozen=True)

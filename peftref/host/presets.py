@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import Field
 
-from peftref.data import data_folder
+from peftref.core.data import data_folder
+from peftref.core.problem import fail, nearest
 from peftref.host.architecture import Frozen
 from peftref.host.fold import FoldedHost, unfold
 from peftref.host.host import Host
-from peftref.problem import fail, nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from peftref.frozen_map import FrozenMap
+from peftref.core.frozen_map import FrozenMap
 from peftref.host.architecture import ARCHITECTURE, Form, Kind
 
 

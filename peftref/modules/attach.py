@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from peftref.compile.module import Inserted
+from peftref.core.problem import PeftrefError, fail, nearest
 from peftref.design.load import load
 from peftref.design.placement import placements
 from peftref.design.technique import Technique
 from peftref.host.host import Host
-from peftref.locate.resolve import resolve
+from peftref.host.locate.resolve import resolve
+from peftref.language.rewrite.cost import Load
 from peftref.modules.attached import Attached
+from peftref.modules.compile.module import Inserted
 from peftref.modules.container import CONTAINER, Combine, Modules, container
 from peftref.modules.files import keep_out
 from peftref.modules.leaves import initialise_leaves
 from peftref.modules.tuned import Tuned, tuned_names
-from peftref.problem import PeftrefError, fail, nearest
-from peftref.rewrite.cost import Load
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

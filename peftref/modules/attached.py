@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from peftref.compile.module import Inserted
+from peftref.core.problem import PeftrefError, fail
 from peftref.design.technique import Technique
+from peftref.modules.compile.module import Inserted
 from peftref.modules.container import Modules, container, inserted
 from peftref.modules.files import keep_out
 from peftref.modules.merge import merge, settle
 from peftref.modules.merging import Merging
 from peftref.modules.own_parameters import host_fingerprint, own_parameters, saved_name
-from peftref.modules.procedures import remembered, run_begin, run_penalty, run_step
+from peftref.modules.run_procedures import remembered, run_begin, run_penalty, run_step
 from peftref.modules.seeded import made_from_seed
-from peftref.problem import PeftrefError, fail
-from peftref.state.record import Fact
-from peftref.state.record import facts as checked_facts
-from peftref.state.saved import write_saved
-from peftref.state.sharded import first, sharded, together, whole
+from peftref.modules.state.record import Fact
+from peftref.modules.state.record import facts as checked_facts
+from peftref.modules.state.saved import write_saved
+from peftref.modules.state.sharded import first, sharded, together, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,28 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from peftref.analyse.merge import Blocked, merge_rule
-from peftref.compile.module import Inserted
+from peftref.core.problem import fail
 from peftref.design.placement import Placement
 from peftref.host.host import Host
 from peftref.host.site import Site
+from peftref.modules.compile.module import Inserted
 from peftref.modules.merging import Merging
 from peftref.modules.order import refuse_order
-from peftref.modules.procedures import refuse_waiting
+from peftref.modules.run_procedures import refuse_waiting
+from peftref.modules.running.bare import module_at
+from peftref.modules.running.checkpointing import Entrances
+from peftref.modules.running.core import CoreTap
+from peftref.modules.running.flow import Flow
+from peftref.modules.running.hold import HELD, Hold
+from peftref.modules.running.keys import Keys
+from peftref.modules.running.live_site import LiveSite
+from peftref.modules.running.positions import PositionTap
+from peftref.modules.running.run import Run
+from peftref.modules.running.samples import Part, Samples
+from peftref.modules.running.stack import StackTap
+from peftref.modules.running.tap import Tap
 from peftref.modules.tie import Ties
 from peftref.modules.tuned import Tuned
-from peftref.problem import fail
-from peftref.running.bare import module_at
-from peftref.running.checkpointing import Entrances
-from peftref.running.core import CoreTap
-from peftref.running.flow import Flow
-from peftref.running.hold import HELD, Hold
-from peftref.running.keys import Keys
-from peftref.running.live_site import LiveSite
-from peftref.running.positions import PositionTap
-from peftref.running.run import Run
-from peftref.running.samples import Part, Samples
-from peftref.running.stack import StackTap
-from peftref.running.tap import Tap
 
 CONTAINER = "peftref"
 Combine = Literal["stack", "sum"]

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from peftref.analyse.merge import Blocked, Merge, merge_rule
-from peftref.compile.module import Inserted
+from peftref.core.problem import fail
 from peftref.design.placement import Placement
 from peftref.host.host import Host
 from peftref.host.site import Site
-from peftref.lang.expr import Expr, Number, substitute
-from peftref.problem import fail
-from peftref.rewrite.optimise import simplify
+from peftref.language.expr import Expr, Number, substitute
+from peftref.language.rewrite.optimise import simplify
+from peftref.modules.compile.module import Inserted
 
 OWNER = {"W": "weight", "g": "weight", "E": "weight", "b": "bias"}
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peftref.compile.decompose import Decompositions
-from peftref.compile.module import Inserted, initialise
 from peftref.design.inits import INITS
 from peftref.design.placement import Copy
 from peftref.host.site import Site
 from peftref.modules.attached import Attached
-from peftref.running.bare import module_at
-from peftref.running.own import Own
+from peftref.modules.compile.decompose import Decompositions
+from peftref.modules.compile.module import Inserted, initialise
+from peftref.modules.running.bare import module_at
+from peftref.modules.running.own import Own
 
 
 @torch.no_grad()

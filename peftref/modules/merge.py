@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from peftref.core.problem import PeftrefError
 from peftref.modules.container import container, inserted
 from peftref.modules.folds import folds
-from peftref.problem import PeftrefError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

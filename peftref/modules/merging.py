@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from peftref.compile.module import Inserted, load_class
-from peftref.compile.site_source import value_source
+from peftref.core.problem import fail
 from peftref.design.placement import copy_name, numbers
-from peftref.lang.expr import Name
+from peftref.language.expr import Name
+from peftref.modules.compile.module import Inserted, load_class
+from peftref.modules.compile.site_source import value_source
 from peftref.modules.folds import Fold, folds
+from peftref.modules.running.bare import module_at, parameter_name
+from peftref.modules.running.own import Own, put_quantity
+from peftref.modules.running.stored import is_plain, plain
 from peftref.modules.tie import Ties, uses
-from peftref.problem import fail
-from peftref.running.bare import module_at, parameter_name
-from peftref.running.own import Own, put_quantity
-from peftref.running.stored import is_plain, plain
 
 STAGES: Mapping[str, int] = {"linear": 0, "norm": 0, "sequence": 0, "activation": 1, "sublayer": 2}
 """In which order changes at different slots go into one weight: its own map first, then what enters it and what is made of it."""

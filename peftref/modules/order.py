@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peftref.analyse.merge import FOLDS
-from peftref.compile.module import Inserted
+from peftref.core.problem import fail
 from peftref.design.placement import Placement
 from peftref.host.site import Site
-from peftref.lang.expr import Name, names
+from peftref.language.expr import Name, names
+from peftref.language.rewrite.output import addends, output
+from peftref.modules.compile.module import Inserted
 from peftref.modules.merging import STAGES
-from peftref.problem import fail
-from peftref.rewrite.output import addends, output
 
 OWN = frozenset({"h", "W", "b", "g", "E"})
 """What a merged change is seen in."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from peftref.modules.container import CONTAINER, container
-from peftref.running.stored import plain
-from peftref.state.fingerprint import fingerprint
-from peftref.state.record import Fingerprint
+from peftref.modules.running.stored import plain
+from peftref.modules.state.fingerprint import fingerprint
+from peftref.modules.state.record import Fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

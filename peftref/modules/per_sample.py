@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from peftref.core.problem import PeftrefError, Problem, fail, nearest
 from peftref.modules.container import container
-from peftref.problem import PeftrefError, Problem, fail, nearest
-from peftref.running.samples import Samples
+from peftref.modules.running.samples import Samples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

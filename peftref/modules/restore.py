@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from peftref.core.problem import PeftrefError, Problem, fail
 from peftref.design.placement import Copy
 from peftref.modules.attach import insert
 from peftref.modules.attached import Attached
 from peftref.modules.own_parameters import host_fingerprint, own_parameters, saved_name
-from peftref.modules.procedures import remember
+from peftref.modules.run_procedures import remember
 from peftref.modules.seeded import digest, seeded
+from peftref.modules.state.saved import Saved, read_saved
+from peftref.modules.state.sharded import put
 from peftref.modules.tuned import Tuned
-from peftref.problem import PeftrefError, Problem, fail
-from peftref.state.saved import Saved, read_saved
-from peftref.state.sharded import put
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -7,12 +7,12 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from peftref.compile.module import Inserted, empty, initialise
+from peftref.core.problem import PeftrefError
 from peftref.design.inits import INITS
 from peftref.design.placement import Copy
-from peftref.problem import PeftrefError
-from peftref.running.bare import module_at
-from peftref.running.own import Own
+from peftref.modules.compile.module import Inserted, empty, initialise
+from peftref.modules.running.bare import module_at
+from peftref.modules.running.own import Own
 
 
 def seeded(model: nn.Module, inserted: Inserted, copy: Copy, seed: int) -> Tensor | None:

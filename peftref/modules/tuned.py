@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from peftref.core.problem import fail
 from peftref.design.technique import Technique
 from peftref.host.host import Host
-from peftref.problem import fail
-from peftref.running.bare import module_at
+from peftref.modules.running.bare import module_at
 
 
 class Tuned:

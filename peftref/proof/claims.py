@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from peftref.host.observe.past import TRIED, cache_layer, past_of, some_rows
 from peftref.host.site import Site
-from peftref.observe.past import TRIED, cache_layer, past_of, some_rows
 from peftref.proof.linear import is_its_map
 from peftref.proof.local import across_tokens
 from peftref.proof.trial import Seen, Trial, differ, shift

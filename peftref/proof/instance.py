@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from peftref.core.problem import PeftrefError, fail
 from peftref.host.host import Host
-from peftref.locate.read_model import resolve_model
-from peftref.observe.build import build, inputs_that_run, quiet, shake
-from peftref.observe.shrink import SCALES, shrunken
-from peftref.problem import PeftrefError, fail
+from peftref.host.locate.read_model import resolve_model
+from peftref.host.observe.build import build, inputs_that_run, quiet, shake
+from peftref.host.observe.shrink import SCALES, shrunken
 
 MOST_PARAMETERS = 150_000_000
 

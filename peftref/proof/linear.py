@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from peftref.host.site import Site
+from peftref.modules.running.bare import module_at
 from peftref.proof.ports import pick
 from peftref.proof.trial import Trial
-from peftref.running.bare import module_at
 
 Finding = tuple[bool | None, str]
 

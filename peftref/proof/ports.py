@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from peftref.host.site import Port, Rows
-from peftref.running.bare import module_at
-from peftref.running.override import standing
+from peftref.modules.running.bare import module_at
+from peftref.modules.running.override import standing
 
 See = Callable[[Tensor], Tensor | None]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from peftref.core.problem import fail
 from peftref.host.host import Host
+from peftref.host.locate.resolve import read_config
 from peftref.host.site import Site
-from peftref.locate.resolve import read_config
-from peftref.problem import fail
 from peftref.proof.record import Proof
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-    from peftref.locate.resolve import HostLike
+    from peftref.host.locate.resolve import HostLike
     from peftref.proof.instance import Instance
     from peftref.proof.trial import Trial
 
@@ -31,8 +31,8 @@ def prove(host: HostLike, *, model_class: type[PreTrainedModel] | None = None) -
     >>> [(proof.verdict, proof.why) for proof in prove(tiny) if proof.slot == "attention.key"]
     [('proved', 'a change of its output changes key and not query nor value')]
     """
-    from peftref.locate.read_model import resolve_config
-    from peftref.observe.build import class_of
+    from peftref.host.locate.read_model import resolve_config
+    from peftref.host.observe.build import class_of
     from peftref.proof.instance import instance_of
 
     config, kind = _described(host, model_class)

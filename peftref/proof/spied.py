@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
-from peftref.observe.trace import ATTENTION, attending
+from peftref.host.observe.trace import ATTENTION, attending
 
 NAME = "peftref_proof"
 Told = Callable[[str, Tensor, Tensor, Tensor, Tensor], Tensor]

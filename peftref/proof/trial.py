@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from peftref.host.observe.past import CACHE, FIXED
+from peftref.host.observe.shadow import tensors_of
 from peftref.host.site import Port, Site
-from peftref.observe.past import CACHE, FIXED
-from peftref.observe.shadow import tensors_of
 from peftref.proof.instance import Instance
 from peftref.proof.ports import hooked
 from peftref.proof.spied import spied

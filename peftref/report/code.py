@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from peftref.analyse.group import groups
-from peftref.compile.site_source import alone_source, site_source
 from peftref.design.placement import placements
 from peftref.design.technique import Technique
-from peftref.locate.resolve import resolve
+from peftref.host.locate.resolve import resolve
+from peftref.modules.compile.site_source import alone_source, site_source
 
 if TYPE_CHECKING:
-    from peftref.locate.resolve import HostLike
+    from peftref.host.locate.resolve import HostLike
 
 
 def code_of(technique: Technique, host: HostLike) -> str:

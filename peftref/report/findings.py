@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peftref.bench.plan import Study
-from peftref.bench.store import Store
+from peftref.study.plan import Study
+from peftref.study.store import Store
 
 Record = Mapping[str, Any]
 

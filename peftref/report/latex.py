@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from peftref.language.typeset.letters import COMMANDS
 from peftref.report.table import Column, Table
-from peftref.typeset.letters import COMMANDS
 
 NARROW, UPRIGHT, WIDEST = 90, 100, 152
 """Widths in letters: up to which a table is set as it is, and upright over pages; and the widest that a page on its side takes."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from peftref.design.insertion import insertions
 from peftref.exchange.checkpoint import Outline
+from peftref.modules.state.contents import Contents, Stored
 from peftref.report.technique import technique_lines
-from peftref.state.contents import Contents, Stored
 
 LEAVES = "leaves."
 KINDS = {"host": "of the host itself", "head": "of a task head", "procedures": "remembered by procedures"}

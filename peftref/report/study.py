@@ -6,8 +6,6 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from peftref.bench.plan import Entry
-from peftref.bench.store import Store
 from peftref.report.findings import Findings as Findings
 from peftref.report.findings import read_findings as read_findings
 from peftref.report.forms import markdown_text, to_html, to_markdown
@@ -15,6 +13,8 @@ from peftref.report.page import page
 from peftref.report.plots import plots
 from peftref.report.sections import sections
 from peftref.report.table import Column, Table
+from peftref.study.plan import Entry
+from peftref.study.store import Store
 
 COLUMNS = (
     Column("technique", "technique"),

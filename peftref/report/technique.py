@@ -11,9 +11,9 @@ from peftref.analyse.merge import merge_rules
 from peftref.design.insertion import insertions
 from peftref.design.procedures import PROCEDURES
 from peftref.design.technique import Technique
-from peftref.lang.show import show
-from peftref.typeset.latex import latex_display
-from peftref.typeset.notate import lines
+from peftref.language.show import show
+from peftref.language.typeset.latex import latex_display
+from peftref.language.typeset.notate import lines
 
 
 def technique_lines(technique: Technique) -> Iterator[str]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from peftref.analyse.contraction import contraction
-from peftref.lang.expr import Call, Expr, Name, Number, Text, walk
-from peftref.lang.parse import parse_expression
+from peftref.language.expr import Call, Expr, Name, Number, Text, walk
+from peftref.language.parse import parse_expression
 
 EYE = Name("I")
 SIZES = {"a": 3, "b": 3, "c": 3, "d": 2}

@@ -7,14 +7,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.dearer import dearer_table
 from peftref.analyse.count import count
 from peftref.analyse.explain import explain
 from peftref.analyse.formula import formula
 from peftref.design.load import load
-from peftref.lang.parse import parse_expression
-from peftref.lang.read_size import parse_size
+from peftref.language.parse import parse_expression
+from peftref.language.read_size import parse_size
 from peftref.modules.attach import attach
-from peftref.report.dearer import dearer_table
 from peftref.report.technique import explanation_lines
 from tests.hosts.families import build
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from peftref.analyse.fold import fold
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load
 from peftref.design.technique import Technique
-from peftref.lang.show import show
-from peftref.problem import PeftrefError
+from peftref.language.show import show
 
 
 def at_embedding(equation: str, leaves: dict[str, list[str]]) -> Technique:

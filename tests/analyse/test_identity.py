@@ -10,13 +10,13 @@ import pytest
 
 from peftref.analyse.form import replaced
 from peftref.analyse.identity import identity
-from peftref.compile.oracle import Array, Oracle
 from peftref.design.insertion import insertions
 from peftref.design.load import load, read, techniques
 from peftref.design.procedures import PROCEDURES
 from peftref.design.technique import Technique
-from peftref.lang.expr import Call, names
-from peftref.lang.scope import Leaf
+from peftref.language.expr import Call, names
+from peftref.language.scope import Leaf
+from peftref.modules.compile.oracle import Array, Oracle
 
 SIZES = {
     "d_in": 8, "d_out": 8, "d_model": 8, "d_ff": 8, "n_heads": 2, "n_kv_heads": 2, "d_head": 4, "d_value": 4,
@@ -118,7 +118,7 @@ def check(technique: Technique, answer: str) -> None:
 
 
 PLAIN = [each for each in techniques() if all(PROCEDURES[one.name].keeps for one in each.procedures)]
-"""What a procedure moves at the start is seen on a host, in tests/procedures."""
+"""What a procedure moves at the start is seen on a host, in tests/modules/procedures."""
 
 
 @pytest.mark.parametrize("technique", PLAIN, ids=lambda technique: technique.name)

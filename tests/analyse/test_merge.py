@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from peftref.analyse.affine import INPUT, Affine, NotLinearError, affine
 from peftref.analyse.merge import Blocked, Merge, merge_rules
-from peftref.compile.oracle import Array, Oracle
 from peftref.design.load import read
 from peftref.design.technique import Technique
-from peftref.lang.expr import Call, Expr, Name, Number, Text, names, walk
-from peftref.lang.scope import Scope
-from peftref.lang.show import show
-from peftref.rewrite.optimise import simplify
-from tests.lang.strategies import SETTINGS, SIZES, expressions, matrices, scalars, scope
+from peftref.language.expr import Call, Expr, Name, Number, Text, names, walk
+from peftref.language.rewrite.optimise import simplify
+from peftref.language.scope import Scope
+from peftref.language.show import show
+from peftref.modules.compile.oracle import Array, Oracle
+from tests.language.strategies import SETTINGS, SIZES, expressions, matrices, scalars, scope
 
 OWN = Affine(matrix=Name("W"), shift=Name("b"))
 LAW = {"x": INPUT, "h": OWN}

@@ -11,8 +11,8 @@ from peftref.analyse import rows as module
 from peftref.analyse.row import PEFT_REF
 from peftref.analyse.rows import catalog_rows
 from peftref.analyse.typology import PROPERTIES, typology
+from peftref.core.problem import PeftrefError
 from peftref.design.load import techniques
-from peftref.problem import PeftrefError
 
 MINE = "{name: mine, title: Mine, insert: [{at: ffn, equation: h' = 2 * h}]}"
 

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peftref.core.problem import PeftrefError, Problem
 from peftref.design.load import load, read
-from peftref.problem import PeftrefError, Problem
 
 MANY = """\
 name: mine

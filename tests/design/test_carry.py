@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from peftref.analyse.count import count
+from peftref.core.problem import PeftrefError
 from peftref.design.load import read
-from peftref.problem import PeftrefError
 
 SOUND = """name: beside
 title: Beside

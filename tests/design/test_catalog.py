@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from peftref.data import data_folder
+from peftref.core.data import data_folder
+from peftref.core.problem import PeftrefError
 from peftref.design import catalog
 from peftref.design.catalog import CatalogWarning, catalog_folders, section_files, technique_file, technique_files
 from peftref.design.load import load, techniques
-from peftref.problem import PeftrefError
 
 from .samples import LORA
 

@@ -9,9 +9,9 @@ import torch
 from pydantic_core import PydanticCustomError
 from torch import nn
 
-from peftref.compile.decompose import Decompositions
 from peftref.design.init_call import InitCall, parse_init
 from peftref.design.inits import INITS
+from peftref.modules.compile.decompose import Decompositions
 
 W = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
 P = torch.randn(6, 2, generator=torch.Generator().manual_seed(3))

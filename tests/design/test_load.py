@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load, read, techniques
 from peftref.design.technique import Technique
-from peftref.problem import PeftrefError
 
 from .samples import LORA
 

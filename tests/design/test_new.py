@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from peftref.core.problem import PeftrefError
 from peftref.design.catalog import technique_files
 from peftref.design.load import load, read
 from peftref.design.new import derive, new, write_new
@@ -14,7 +15,6 @@ from peftref.design.register import register
 from peftref.design.technique import Insert, Leaf, Technique
 from peftref.design.wording import validate
 from peftref.design.yaml_source import read_yaml
-from peftref.problem import PeftrefError
 
 from .samples import techniques
 

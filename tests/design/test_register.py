@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from peftref.core.problem import PeftrefError
 from peftref.design import write
 from peftref.design.catalog import technique_file, user_catalog
 from peftref.design.load import load
 from peftref.design.register import register
 from peftref.design.write import write_whole
-from peftref.problem import PeftrefError
 
 from .samples import LORA
 

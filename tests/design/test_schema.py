@@ -11,9 +11,9 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 
-from peftref.data import data_folder
+from benchmarks.schema import SCHEMAS, schema, schema_text, write_schemas
+from peftref.core.data import data_folder
 from peftref.design.catalog import SECTIONS
-from peftref.design.schema import SCHEMAS, schema, schema_text, write_schemas
 from peftref.design.technique import Technique
 from peftref.host.architecture import ARCHITECTURE
 
@@ -31,7 +31,7 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
 @pytest.mark.parametrize("name", [name for name, _ in SCHEMAS])
 def test_committed_schemas_are_current(name: str) -> None:
     committed = (data_folder("schemas") / f"{name}.json").read_text(encoding="utf-8")
-    assert committed == schema_text(name), "run: python -m peftref.design.schema"
+    assert committed == schema_text(name), "run: python -m benchmarks.schema"
     found = json.loads(committed)
     assert found["$schema"].endswith("2020-12/schema")
     assert found["$id"] == f"urn:peftref:schema:{name}"
@@ -102,8 +102,8 @@ def test_schema_and_model_refuse_the_same(change: tuple[str, str]) -> None:
 
 def _slots_known(data: Any) -> None:
     """Slots are names, which the model leaves to the check of a whole technique."""
+    from peftref.core.problem import PeftrefError
     from peftref.design.load import read
-    from peftref.problem import PeftrefError
 
     try:
         read(yaml.safe_dump(data))

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
+from peftref.core.frozen_map import FrozenMap
+from peftref.core.problem import PeftrefError
 from peftref.design.layers import Layers, parse_layers, plain_layers
 from peftref.design.load import read
 from peftref.design.technique import Technique
 from peftref.design.wording import validate
 from peftref.design.yaml_source import read_yaml
-from peftref.frozen_map import FrozenMap
-from peftref.problem import PeftrefError
 
 from .samples import LORA, techniques
 

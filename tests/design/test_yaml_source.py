@@ -10,10 +10,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peftref.core.problem import PeftrefError
 from peftref.design import yaml_source
 from peftref.design.yaml_scalars import resolve, write
 from peftref.design.yaml_source import MAX_DEPTH, decode, read_yaml
-from peftref.problem import PeftrefError
 
 
 def codes(text: str) -> list[str]:

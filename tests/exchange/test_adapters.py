@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from peftref.cli import main
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load
 from peftref.exchange.adapters.library import library
 from peftref.exchange.adapters.orthogonal import plain
 from peftref.exchange.adapters.read import read_adapters
 from peftref.exchange.adapters.write import write_adapters
 from peftref.modules.attach import attach
-from peftref.problem import PeftrefError
 from tests.hosts.families import build
 from tests.parity.adapters.hosts import FIXTURES, batch, host
 from tests.parity.test_adapters import CASES

@@ -12,16 +12,16 @@ import torch
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftModel, PeftType, get_peft_model
 from safetensors.torch import load_file, save_file
 
+from benchmarks.parity import of_tokens, told
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load
 from peftref.exchange.peft.front import as_there
-from peftref.exchange.peft.parity import of_tokens, told
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
-from peftref.locate.resolve import resolve
+from peftref.host.locate.resolve import resolve
 from peftref.modules.attach import attach
 from peftref.modules.container import CONTAINER
 from peftref.modules.restore import restore
-from peftref.problem import PeftrefError
 from tests.hosts.families import build, inputs
 from tests.parity.test_front import BART, BERT, CASES, GPT2, LABELS, LLAMA, T5
 from tests.small import small

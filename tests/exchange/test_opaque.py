@@ -9,11 +9,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from peftref.bench.entries import wanted_techniques
+from peftref.core.problem import PeftrefError
 from peftref.design.given import entrant, given
 from peftref.design.opaque import Opaque, opaque, opaques
 from peftref.exchange.peft.opaque import attach_opaque, count_opaque
-from peftref.problem import PeftrefError
+from peftref.study.entries import wanted_techniques
 
 BATCH = {"input_ids": torch.arange(3, 17).view(2, 7), "attention_mask": torch.ones(2, 7, dtype=torch.long)}
 

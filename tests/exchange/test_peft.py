@@ -13,15 +13,15 @@ import torch
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, LoraConfig, PeftModel, PeftType, get_peft_model
 from safetensors.torch import load_file, save_file
 
+from benchmarks.parity import asked
 from peftref.cli import main
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load
 from peftref.exchange.peft import form as exchange
-from peftref.exchange.peft.parity import asked
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
-from peftref.locate.resolve import resolve
+from peftref.host.locate.resolve import resolve
 from peftref.modules.attach import attach
-from peftref.problem import PeftrefError
 from tests.hosts.families import build, inputs
 from tests.parity.test_peft import NAMES, NOT_HERE, ROWS
 from tests.small import small

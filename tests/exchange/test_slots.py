@@ -11,11 +11,11 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
 from peftref.modules.attach import attach
-from peftref.problem import PeftrefError
 from tests.hosts.embedded import embedded
 from tests.parity.test_slots import with_strides
 

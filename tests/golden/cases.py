@@ -25,11 +25,8 @@ from transformers import (
     ViTConfig,
 )
 
+from benchmarks.reference import updated
 from peftref.analyse.count import count
-from peftref.bench.budget import parse_budget
-from peftref.bench.compare import compare
-from peftref.bench.machine import pick_device
-from peftref.bench.store import Store
 from peftref.design.given import given, rates
 from peftref.design.load import load, read, read_file
 from peftref.design.new import write_new
@@ -38,20 +35,23 @@ from peftref.exchange.peft.form import config as peft_config
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
 from peftref.host.family import read_family
+from peftref.host.locate.resolve import resolve
 from peftref.host.presets import load_preset
-from peftref.locate.resolve import resolve
 from peftref.modules.attach import attach, set_active
 from peftref.modules.per_sample import per_sample
 from peftref.modules.restore import refill, restore
-from peftref.report.reference import updated
-from peftref.running.carry import Carry
-from peftref.running.flow import Flow
-from peftref.running.samples import Part, Samples
-from peftref.train.checkpoints import ModuleCallback
-from peftref.train.classifier import load_classifier
-from peftref.train.read import read_task
-from peftref.train.task import Task, load_task
-from peftref.train.tokenizer import load_tokenizer
+from peftref.modules.running.carry import Carry
+from peftref.modules.running.flow import Flow
+from peftref.modules.running.samples import Part, Samples
+from peftref.study.budget import parse_budget
+from peftref.study.compare import compare
+from peftref.study.machine import pick_device
+from peftref.study.store import Store
+from peftref.study.train.checkpoints import ModuleCallback
+from peftref.study.train.classifier import load_classifier
+from peftref.study.train.read import read_task
+from peftref.study.train.task import Task, load_task
+from peftref.study.train.tokenizer import load_tokenizer
 from tests.golden.faulty import CHANGED, SOUND, WHOLE
 from tests.hosts.families import build, inputs
 

@@ -1,4 +1,4 @@
-"""The codes of every problem that the package can report, read from its source."""
+"""The codes of every problem that the package and its benchmarks can report, read from their source."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import peftref
 
-SOURCE = Path(peftref.__file__).parent
+SOURCE = Path(peftref.__file__).parents[1]
 
 _MAKERS = {"Problem": 0, "PydanticCustomError": 0}
 
 
 def trees() -> Iterator[tuple[Path, ast.Module]]:
-    """Every module of the package, parsed."""
-    for path in sorted(SOURCE.rglob("*.py")):
+    """Every module, parsed."""
+    for path in sorted([*SOURCE.glob("peftref/**/*.py"), *SOURCE.glob("benchmarks/**/*.py")]):
         yield path.relative_to(SOURCE), ast.parse(path.read_text(encoding="utf-8"))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from peftref.problem import PeftrefError
+from peftref.core.problem import PeftrefError
 from tests.golden.cases import CASES
 from tests.golden.codes import codes
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from peftref.bench.memory import peak_bytes
 from peftref.design.load import load
 from peftref.modules.attach import attach
+from peftref.study.memory import peak_bytes
 from tests.hosts.families import build, inputs
+from tests.modules.running.test_running import attached
 from tests.modules.test_attach import MODULES, SMALL
 from tests.modules.test_merge import MERGE
-from tests.running.test_running import attached
 
 pytestmark = [
     pytest.mark.gpu,

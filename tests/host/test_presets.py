@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from peftref.data import data_folder
+from benchmarks.make_presets import observed
+from peftref.core.data import data_folder
 from peftref.host.fold import fold, unfold
 from peftref.host.presets import load_preset, preset_names, read_preset
-from peftref.locate.make_presets import observed
 
 QUICK = ("bert-base", "gpt2", "t5-base", "llama-3.2-1b", "qwen3-8b", "vit-base", "phi-3-mini", "bart-base")
 KNOWN = {

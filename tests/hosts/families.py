@@ -8,7 +8,7 @@ import torch
 import transformers as tf
 
 from peftref.design.technique import Technique
-from peftref.locate.resolve import resolve
+from peftref.host.locate.resolve import resolve
 from tests.hosts.configs import FAMILIES
 
 CONFIGS: dict[str, Any] = {

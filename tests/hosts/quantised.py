@@ -12,7 +12,7 @@ import torch
 import transformers as tf
 from torch import nn
 
-from peftref.running.stored import is_plain, plain
+from peftref.modules.running.stored import is_plain, plain
 
 WAYS = ("torchao int8", "torchao int4", "bitsandbytes int8", "bitsandbytes nf4")
 

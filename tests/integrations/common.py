@@ -14,7 +14,7 @@ from peftref.design.load import load
 from peftref.modules.attach import attach
 from peftref.modules.attached import Attached
 from peftref.modules.own_parameters import own_parameters
-from peftref.running.stored import plain
+from peftref.modules.running.stored import plain
 from tests.tiny import T5, TEXT
 from tests.tiny import WIDE as NARROW
 

@@ -21,7 +21,7 @@ from torch import distributed as dist
 
 from peftref.modules.attached import Attached
 from peftref.modules.restore import refill
-from peftref.state.sharded import whole
+from peftref.modules.state.sharded import whole
 from tests.integrations.common import ROWS, Trained, batches, host, optimizer, own, stand
 
 Case = tuple[str, str, str]

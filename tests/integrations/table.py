@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from peftref.problem import PeftrefError
+from peftref.core.problem import PeftrefError
 from tests.integrations import pair
 from tests.integrations.common import CAUSAL, HOSTS, TECHNIQUES, Trained, Way, reference
 

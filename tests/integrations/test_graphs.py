@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from peftref.problem import PeftrefError
+from peftref.core.problem import PeftrefError
 from tests.integrations.common import Way, batches, host, pairs, stand
 
 torch.set_num_threads(1)

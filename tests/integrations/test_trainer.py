@@ -12,9 +12,9 @@ import pytest
 import torch
 import transformers as tf
 
+from peftref.core.problem import PeftrefError
 from peftref.modules.attached import Attached
-from peftref.problem import PeftrefError
-from peftref.train.checkpoints import ModuleCallback
+from peftref.study.train.checkpoints import ModuleCallback
 from tests.integrations.common import (
     LENGTH,
     ROWS,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from peftref.train.checkpoints import ModuleCallback
+from peftref.study.train.checkpoints import ModuleCallback
 from tests.integrations.common import (
     CAUSAL,
     ROWS,

@@ -7,11 +7,11 @@ import copy
 import pytest
 import torch
 
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load
 from peftref.design.placement import copies, placements
-from peftref.locate.resolve import resolve
+from peftref.host.locate.resolve import resolve
 from peftref.modules.attach import attach, set_active
-from peftref.problem import PeftrefError
 from tests.hosts.families import CONFIGS, build, inputs, stands
 
 torch.set_num_threads(1)

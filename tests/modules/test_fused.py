@@ -9,11 +9,11 @@ import pytest
 import torch
 import transformers as tf
 
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load, techniques
 from peftref.design.technique import Technique
 from peftref.modules.attach import attach, set_active
 from peftref.modules.attached import Attached
-from peftref.problem import PeftrefError
 from tests.hosts.configs import FAMILIES
 from tests.hosts.families import build, inputs
 from tests.hosts.shaken import build as build_family

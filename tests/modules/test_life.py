@@ -20,13 +20,13 @@ from hypothesis.stateful import (
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load
 from peftref.modules.attach import attach, set_active
 from peftref.modules.attached import Attached
 from peftref.modules.container import Combine, Modules
 from peftref.modules.merge import merge
 from peftref.modules.per_sample import per_sample
-from peftref.problem import PeftrefError
 from tests.hosts.families import build, inputs
 
 torch.set_num_threads(1)

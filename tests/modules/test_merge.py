@@ -8,16 +8,16 @@ from itertools import permutations
 import pytest
 import torch
 
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load, read
 from peftref.design.technique import Technique
 from peftref.modules.attach import attach, set_active
 from peftref.modules.attached import Attached
 from peftref.modules.container import Combine
 from peftref.modules.merge import merge
-from peftref.problem import PeftrefError
 from tests.hosts.families import CONFIGS, build, inputs, stands
+from tests.modules.running.test_running import attached
 from tests.modules.test_attach import MODULES, SMALL
-from tests.running.test_running import attached
 from tests.small import small
 
 torch.set_num_threads(1)

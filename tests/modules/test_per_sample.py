@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, OPTConfig, PreTrainedModel, RobertaConfig
 
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load, techniques
 from peftref.modules.attach import attach, set_active
 from peftref.modules.attached import Attached
 from peftref.modules.per_sample import per_sample
-from peftref.problem import PeftrefError
 from tests.hosts.families import build, inputs
 from tests.small import small
 from tests.tiny import TEXT, WIDE

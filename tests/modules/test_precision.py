@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load, techniques
 from peftref.design.technique import Technique
 from peftref.modules.attach import attach, set_active
 from peftref.modules.attached import Attached
-from peftref.problem import PeftrefError
 from tests.hosts.embedded import embedded
 from tests.hosts.families import build, inputs
 from tests.small import small

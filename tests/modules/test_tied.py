@@ -10,11 +10,11 @@ import pytest
 import torch
 import transformers as tf
 
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load, read
 from peftref.modules.attach import attach
 from peftref.modules.attached import Attached
 from peftref.modules.restore import restore
-from peftref.problem import PeftrefError
 from tests.hosts.families import build, inputs
 
 HOSTS = ("llama", "gpt2", "t5", "bart")

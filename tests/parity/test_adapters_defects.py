@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from peftref.analyse.count import count
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load
 from peftref.exchange.adapters.orthogonal import plain
 from peftref.exchange.adapters.read import read_adapters
 from peftref.exchange.adapters.write import write_adapters
 from peftref.modules.attach import attach
 from peftref.modules.attached import Attached
-from peftref.problem import PeftrefError
 from tests.parity.adapters.hosts import FIXTURES, batch, host
 
 

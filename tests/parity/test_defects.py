@@ -8,10 +8,10 @@ from peft import C3AConfig, get_peft_model
 from peft.tuners.c3a.utils import BlockCircularConvolution, get_circulant_fast
 from torch import nn
 
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load
 from peftref.modules.attach import attach, set_active
 from peftref.modules.attached import Attached
-from peftref.problem import PeftrefError
 from tests.hosts.families import build, inputs
 
 

@@ -10,15 +10,15 @@ import torch
 import transformers as tf
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
 
+from benchmarks.parity import Pair, beside, of_tokens, parity, told
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load, techniques
 from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.front import as_there
-from peftref.exchange.peft.parity import Pair, beside, of_tokens, parity, told
 from peftref.exchange.peft.standing import on_model
-from peftref.locate.resolve import resolve
+from peftref.host.locate.resolve import resolve
 from peftref.modules.attach import attach
 from peftref.modules.leaves import put_leaves
-from peftref.problem import PeftrefError
 from tests.hosts.families import build, inputs
 from tests.small import small
 

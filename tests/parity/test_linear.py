@@ -20,12 +20,12 @@ from peft import (
 )
 from peft.optimizers import create_lorafa_optimizer
 
+from benchmarks.parity import beside, parity
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load
-from peftref.exchange.peft.parity import beside, parity
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
 from peftref.modules.attach import attach
-from peftref.problem import PeftrefError
 from tests.hosts.families import build, inputs
 from tests.modules.test_tied import tied
 from tests.small import small

@@ -10,12 +10,12 @@ import pytest
 import torch
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, get_peft_model
 
+from benchmarks.parity import Pair, beside, parity
 from peftref.analyse.identity import identity
 from peftref.analyse.typology import typology
 from peftref.design.load import load, techniques
 from peftref.exchange.peft import form as exchange
-from peftref.exchange.peft.parity import Pair, beside, parity
-from peftref.locate.resolve import resolve
+from peftref.host.locate.resolve import resolve
 from peftref.modules.attach import attach
 from tests.hosts.families import build, inputs
 from tests.small import small

@@ -11,11 +11,11 @@ import torch
 from peft import BOFTConfig, LoraConfig, OFTConfig, OSFConfig, get_peft_model
 from torch import Tensor, nn
 
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load
 from peftref.modules.attach import attach, set_active
 from peftref.modules.attached import Attached
 from peftref.modules.merge import merge
-from peftref.problem import PeftrefError
 from tests.hosts.families import build, inputs
 
 RANK, ALPHA = 4, 8

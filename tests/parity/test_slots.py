@@ -10,9 +10,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from benchmarks.parity import Pair, beside, parity
 from peftref.analyse.count import count
 from peftref.design.load import load
-from peftref.exchange.peft.parity import Pair, beside, parity
 from peftref.modules.attach import attach
 from tests.hosts.embedded import HOSTS, embedded
 from tests.hosts.families import inputs

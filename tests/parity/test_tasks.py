@@ -7,10 +7,10 @@ import torch
 from peft import MultitaskPromptTuningConfig, PolyConfig, TaskType, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from peftref.core.problem import PeftrefError
 from peftref.design.load import load
 from peftref.modules.attach import attach
 from peftref.modules.leaves import put_leaves
-from peftref.problem import PeftrefError
 
 IDS = torch.arange(3, 27).view(3, 8)
 TASKS = torch.tensor([1, 0, 2])

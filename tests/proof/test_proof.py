@@ -9,11 +9,11 @@ import pytest
 import transformers as tf
 
 from peftref.host.host import Host
+from peftref.host.locate import read_model
+from peftref.host.locate.attention import OWN
+from peftref.host.locate.resolve import resolve
+from peftref.host.observe.shrink import shrunken
 from peftref.host.site import Rows, Site
-from peftref.locate import read_model
-from peftref.locate.attention import OWN
-from peftref.locate.resolve import resolve
-from peftref.observe.shrink import shrunken
 from peftref.proof.instance import Instance, instance_of
 from peftref.proof.prove import proofs_of, prove
 from peftref.proof.record import Verdict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from peftref.report.facts import facts_table
+from benchmarks.facts_table import facts_table
 
 PLACE = {"versions": {"torch": "2"}, "cpu": "some", "threads": 2}
 

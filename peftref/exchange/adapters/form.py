@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peftref.compile.functions import gram_schmidt
+from peftref.core.problem import PeftrefError, Problem, fail
 from peftref.design.peer import Peer
 from peftref.design.placement import Copy, Placement, copies, placements
 from peftref.design.technique import Technique
@@ -19,7 +19,7 @@ from peftref.exchange.terms import solved, value_of
 from peftref.host.architecture import slots_of
 from peftref.host.host import Host
 from peftref.host.site import Site
-from peftref.problem import PeftrefError, Problem, fail
+from peftref.modules.compile.functions import gram_schmidt
 
 UNION, GATE = "union", "gate/"
 

@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from peftref.data import data_folder
+from peftref.core.data import data_folder
+from peftref.core.problem import fail
 from peftref.host.architecture import Frozen
 from peftref.host.host import Host
 from peftref.host.site import Site
-from peftref.problem import fail
 
 LIBRARY = "adapters"
 _HOLE = re.compile(r"<([a-z_.]+)>")

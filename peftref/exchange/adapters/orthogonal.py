@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from peftref.problem import PeftrefError, Problem
+from peftref.core.problem import PeftrefError, Problem
 
 _ORIGINAL, _BASE = "parametrizations.weight.original", "parametrizations.weight.0.base"
 _BOUND = 1e-3

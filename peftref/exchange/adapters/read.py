@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from peftref.core.problem import PeftrefError, Problem, fail
 from peftref.design.insertion import insertions
 from peftref.design.load import techniques
 from peftref.design.peer import Peer
@@ -23,12 +24,11 @@ from peftref.exchange.stands import moved
 from peftref.exchange.terms import read_names, value_of
 from peftref.host.architecture import slots_of
 from peftref.host.host import Host
+from peftref.host.locate.resolve import resolve
 from peftref.host.site import Site
-from peftref.locate.resolve import resolve
 from peftref.modules.attach import attach
 from peftref.modules.attached import Attached
 from peftref.modules.leaves import put_leaves
-from peftref.problem import PeftrefError, Problem, fail
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from peftref.core.problem import fail
 from peftref.design.write import whole_folder
 from peftref.exchange.adapters.form import config, state
 from peftref.exchange.adapters.library import LIBRARY, library
 from peftref.exchange.checkpoint import CONFIG, FORMATS
 from peftref.modules.attached import Attached
 from peftref.modules.own_parameters import own_parameters
-from peftref.problem import fail
 
 TENSORS = next(form.tensors for form in FORMATS if form.library == LIBRARY)
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from peftref.core.problem import Problem, fail
 from peftref.design.placement import Copy, placements
 from peftref.design.technique import Technique
 from peftref.host.host import Host
 from peftref.host.site import Site
 from peftref.modules.attached import Attached
-from peftref.problem import Problem, fail
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from peftref.core.problem import Problem
 from peftref.design.peer import Peer
 from peftref.design.technique import Technique
 from peftref.exchange.terms import read_names, solved, value_of
-from peftref.problem import Problem
 
 
 def nested(fields: Mapping[str, Any]) -> dict[str, Any]:

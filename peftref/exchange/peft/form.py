@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peftref.compile.module import initialise
+from peftref.core.problem import PeftrefError, Problem, fail
 from peftref.design.placement import Copy, copies, placements
 from peftref.design.technique import Peer, Technique
 from peftref.exchange.fold import folded, kept_as
@@ -20,7 +20,7 @@ from peftref.exchange.peft.standing import host_fields, misplaced, on_model, pla
 from peftref.host.architecture import slots_of
 from peftref.host.host import Host
 from peftref.host.site import Site
-from peftref.problem import PeftrefError, Problem, fail
+from peftref.modules.compile.module import initialise
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -46,7 +46,7 @@ def config(technique: Technique, host: Host, leaves: Mapping[str, Tensor] | None
     it computes something else.
 
     >>> from peftref.design.load import load
-    >>> from peftref.locate.resolve import resolve
+    >>> from peftref.host.locate.resolve import resolve
     >>> found = config(load("lora", r=4), resolve("bert-base"))
     >>> found["peft_type"], found["r"], found["target_modules"][0]
     ('LORA', 4, 'encoder.layer.0.attention.self.query')

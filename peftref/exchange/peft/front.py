@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from peftref.core.problem import PeftrefError, Problem
 from peftref.design.insertion import insertions
 from peftref.design.peer import Peer
 from peftref.design.technique import Technique
@@ -14,7 +15,6 @@ from peftref.exchange.fold import kept_as
 from peftref.exchange.host_model import TASKS
 from peftref.exchange.peft.standing import LIBRARY, host_fields, in_stack, misplaced
 from peftref.host.host import Host
-from peftref.problem import PeftrefError, Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

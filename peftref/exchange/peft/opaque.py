@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from peftref.core.problem import PeftrefError, fail
 from peftref.design.load import load
 from peftref.design.opaque import Fresh, Opaque
 from peftref.exchange.peft.write import write_peft
 from peftref.host.host import Host
-from peftref.locate.resolve import resolve
+from peftref.host.locate.resolve import resolve
 from peftref.modules.attach import attach
-from peftref.problem import PeftrefError, fail
-from peftref.running.override import Override
+from peftref.modules.running.override import Override
 
 if TYPE_CHECKING:
     from peft import PeftModel

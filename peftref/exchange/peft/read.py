@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from peftref.core.problem import PeftrefError, Problem, fail
 from peftref.design.load import techniques
 from peftref.design.placement import Copy, copies, placements
 from peftref.design.technique import Peer, Technique
@@ -24,11 +25,10 @@ from peftref.exchange.peft.standing import places
 from peftref.exchange.stands import moved
 from peftref.host.architecture import ARCHITECTURE, slots_of
 from peftref.host.host import Host
-from peftref.locate.resolve import resolve
+from peftref.host.locate.resolve import resolve
 from peftref.modules.attach import insert
 from peftref.modules.attached import Attached
 from peftref.modules.leaves import put_leaves
-from peftref.problem import PeftrefError, Problem, fail
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from peftref.core.problem import fail
 from peftref.modules.container import CONTAINER
-from peftref.problem import fail
-from peftref.running.override import chain_of
+from peftref.modules.running.override import chain_of
 
 if TYPE_CHECKING:
     from peft import PeftModel

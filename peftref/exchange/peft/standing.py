@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from peftref.core.problem import Problem, fail
 from peftref.design.peer import Peer
 from peftref.design.placement import copies, numbers, placements
 from peftref.design.technique import Technique
@@ -13,7 +14,6 @@ from peftref.exchange.layout import Layout, Place, numbered
 from peftref.exchange.terms import value_of
 from peftref.host.host import Host
 from peftref.host.site import Site
-from peftref.problem import Problem, fail
 
 LIBRARY = "peft"
 PREFIX = "base_model.model."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from peftref.core.problem import PeftrefError, Problem, fail
 from peftref.design.write import whole_folder
 from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.alike import refuse_others, unlike, unshared
@@ -16,7 +17,6 @@ from peftref.exchange.peft.front import front_fields, unread
 from peftref.exchange.peft.shell import peft_model
 from peftref.modules.attached import Attached
 from peftref.modules.own_parameters import own_parameters
-from peftref.problem import PeftrefError, Problem, fail
 
 if TYPE_CHECKING:
     from peft import PeftModel

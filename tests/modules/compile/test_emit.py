@@ -31,7 +31,13 @@ from tests.language.strategies import LEAVES, SETTINGS, SIZES, expressions, scop
 
 
 @pytest.mark.parametrize(
-    "module", [peftref.modules.compile.atom, peftref.modules.compile.contraction, peftref.modules.compile.emit, peftref.modules.compile.oracle]
+    "module",
+    [
+        peftref.modules.compile.atom,
+        peftref.modules.compile.contraction,
+        peftref.modules.compile.emit,
+        peftref.modules.compile.oracle,
+    ],
 )
 def test_docstring_examples(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]

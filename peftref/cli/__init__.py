@@ -15,11 +15,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     from peftref.cli.app import app
     from peftref.cli.output import INTERRUPTED, failed, quiet_pipe
+    from peftref.core.quiet import only_ours
 
-    try:
-        code = app(list(arguments) if arguments is not None else None, standalone_mode=False)
-    except Exception as error:
-        code = failed(error)
-    except KeyboardInterrupt:
-        code = INTERRUPTED
+    with only_ours():
+        try:
+            code = app(list(arguments) if arguments is not None else None, standalone_mode=False)
+        except Exception as error:
+            code = failed(error)
+        except KeyboardInterrupt:
+            code = INTERRUPTED
     raise SystemExit(quiet_pipe(code if isinstance(code, int) else 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from peftref.cli.options import Name, Settings, SomeNames
 from peftref.cli.output import interruptible
+from peftref.core.quiet import error_stream
 
 
 def draw(
@@ -41,7 +41,7 @@ def atlas(
 
     check_place(out)
     chosen = [given(name) for name in names] if names else techniques()
-    with interruptible(), progress(sys.stderr.isatty()) as bars:
+    with interruptible(), progress(error_stream().isatty()) as bars:
         bars.start(len(chosen), "atlas")
         files = atlas_files(chosen, lambda name: bars.skip(1))
         index = write_atlas(files, out)

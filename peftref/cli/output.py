@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from peftref.core.problem import PeftrefError
+from peftref.core.quiet import error_stream
 
 if TYPE_CHECKING:
     from peftref.report.table import Table
@@ -55,13 +56,13 @@ def print_table(table: Table, form: str = "rich") -> None:
 def failed(error: Exception) -> int:
     """Tells an error, and gives the exit code: the user's mistakes without a traceback, all else with one."""
     if isinstance(error, PeftrefError):
-        print(error, file=sys.stderr)
+        print(error, file=error_stream())
         return USAGE
     if isinstance(error, BrokenPipeError):
         return 0
     shows = getattr(error, "show", None)
     if callable(shows) and hasattr(error, "exit_code"):
-        shows()
+        shows(file=error_stream())
         return int(error.exit_code)
     if type(error).__name__ == "Abort":
         return INTERRUPTED
@@ -76,7 +77,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as cause:
-        print("\n".join(["", "interrupted", *map(str, cause.args)]), file=sys.stderr)
+        print("\n".join(["", "interrupted", *map(str, cause.args)]), file=error_stream())
         raise typer.Exit(INTERRUPTED) from None
 
 

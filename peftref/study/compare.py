@@ -108,7 +108,7 @@ def compare(
                 split: encode(rows.split(split), tokenizer, wanted.max_length) for split in ("train", "dev", "test")
             }
             bench = _bench(classifier, study, splits, where, measured)
-            bar.start(study.steps(), f"{len(entrants)} techniques on {study.host.name}, {rows.name}: {store.folder}")
+            bar.start(study.steps(), f"{', '.join(entrants)} on {study.host.name}, {rows.name}: {store.folder}")
             try:
                 finals = {
                     label: _technique(study, entry, technique, bench, store, bar)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
+from benchmarks import stages
 from benchmarks.peers import Effort, known, measure
 from peftref.design.load import load
-from peftref.study import stages
 from tests.small import small
 
 

@@ -13,6 +13,7 @@ from peftref.cli.app import app
 from peftref.design.load import load
 from peftref.exchange.peft.write import write_peft
 from peftref.modules.attach import attach
+from tests.golden.faulty import SOUND
 from tests.hosts.families import build
 
 LOUD = """
@@ -39,17 +40,17 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "count": (["count", "lora", "--host", "host"], ""),
     "slots": (["slots", "--host", "host", "--prove"], ""),
     "explain": (["explain", "lora", "--host", "host"], ""),
-    "new": (["new", "mine", "--from", "lora"], ""),
+    "new": (["new", "own", "--from", "lora"], ""),
     "check": (["check", "mine.yaml"], ""),
     "register": (["register", "mine.yaml"], ""),
     "draw": (["draw", "lora"], ""),
     "atlas": (["atlas", "lora", "ia3", "--out", "atlas"], ""),
-    "import": (["import", "checkpoint", "--host", "host", "--out", "saved"], ""),
+    "import": (["import", "checkpoint", "--host", "host", "--out", "imported"], ""),
     "export": (["export", "saved", "again", "--host", "host"], ""),
     "inspect": (["inspect", "saved"], ""),
     "report": (["report", "nowhere"], "nowhere holds no study [no-study]\n"),
 }
-"""What is called, in this order, and what it may say on the error stream."""
+"""What is called, and what it may say on the error stream."""
 
 STUDIES = {"compare", "demo"}
 """Commands that say on the error stream how far they are: tests/study/test_progress.py."""
@@ -60,7 +61,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("silence")
     model = build("llama", "CausalLM")
     model.save_pretrained(folder / "host")
-    write_peft(attach(model, load("lora", r=2)), folder / "checkpoint")
+    attached = attach(model, load("lora", r=2))
+    attached.save(folder / "saved")
+    write_peft(attached, folder / "checkpoint")
+    (folder / "mine.yaml").write_text(SOUND)
     (folder / "loud").mkdir()
     (folder / "loud" / "sitecustomize.py").write_text(LOUD)
     return folder
@@ -83,7 +87,6 @@ def test_every_command_is_called() -> None:
     assert named == set(COMMANDS) | STUDIES
 
 
-@pytest.mark.xdist_group("silence")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_nothing_of_others_reaches_the_user(command: str, folder: Path) -> None:
     arguments, said = COMMANDS[command]
@@ -93,7 +96,6 @@ def test_nothing_of_others_reaches_the_user(command: str, folder: Path) -> None:
     assert "NOISE" not in done.stdout
 
 
-@pytest.mark.xdist_group("silence")
 def test_a_fault_of_ours_is_shown_with_what_was_said_before(folder: Path) -> None:
     code = """
 import os, sys

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from peftref.analyse.left_out import left_out
 from peftref.design.load import load
 from peftref.design.placement import Copy, Placement, copies, copy_name, numbers, placements
 from peftref.design.technique import Technique
@@ -31,6 +32,7 @@ class Counts:
     trained: get a gradient. stored: stand in the saved module. inference: needed to run it unmerged once it is trained.
     formula: `trained` in the host's sizes and the technique's settings; numbers: the value of each symbol in it.
     host_parameters: of the host without its head. head: of the host's own head, 0 where its class has none.
+    notes: what is left out on this host, and which biases are new there, in sentences.
     """
 
     technique: str
@@ -42,6 +44,7 @@ class Counts:
     numbers: tuple[tuple[str, int], ...]
     host_parameters: int
     head: int
+    notes: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -79,6 +82,7 @@ def count(technique: Technique | str, host: HostLike) -> Counts:
         numbers=tuple((name, sizes[name]) for name in sorted(symbols) if name in sizes),
         host_parameters=there.parameters,
         head=there.head_parameters,
+        notes=left_out(technique, there, placed),
     )
 
 

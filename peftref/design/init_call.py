@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from peftref.core.problem import nearest
+from peftref.design.canonical import flow
 from peftref.design.inits import INITS, Argument, Init, Parameter
 from peftref.design.refuse import refuse
 
@@ -29,6 +30,14 @@ class InitCall:
 
     name: str
     arguments: tuple[tuple[str, Argument], ...] = ()
+
+    def __str__(self) -> str:
+        """The init as a YAML file says it.
+
+        >>> print(parse_init({"normal": {"std": 0.02, "mean": 0.0}}))
+        {normal: 0.02}
+        """
+        return flow(plain_init(self))
 
     @property
     def row(self) -> Init:

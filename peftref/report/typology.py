@@ -70,6 +70,7 @@ def counts_table(counts: Sequence[Counts]) -> Table:
     ]
     if numbers:
         notes.append(", ".join(f"{name} = {value:,}" for name, value in sorted(numbers.items())))
+    notes += [f"{each.technique}: {note}" for each in counts for note in each.notes]
     return Table(columns, tuple(found), f"Parameters on {host.host}", tuple(notes))
 
 
@@ -86,4 +87,5 @@ def counts_json(counts: Counts) -> dict[str, object]:
         "numbers": dict(counts.numbers),
         "host_parameters": counts.host_parameters,
         "head": counts.head,
+        "notes": list(counts.notes),
     }

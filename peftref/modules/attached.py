@@ -162,20 +162,20 @@ class Attached:
         merging = Merging(self.model)
         try:
             merging.add(self.module)
-            merging.carry_out()
+            merging.refuse(untie=False, sure=True)
         except PeftrefError:
             return False
-        return not merging.apart()
+        return True
 
     @property
     def merged(self) -> bool:
         """Whether the technique is merged into this host."""
         return self.name in self.modules.merged
 
-    def merge(self, *, untie: bool = False) -> None:
-        """Carries the technique into the host's own weights, as `merge` does for several at once."""
+    def merge(self, *, untie: bool = False, keep: bool = True) -> None:
+        """Carries the technique into the host's own weights, as `merge` does for several at once; keep: it can be unmerged."""
         modules, _ = self.modules, self.module
-        merge(self.model, (self.name,), untie=untie or self.name in modules.untie)
+        merge(self.model, (self.name,), untie=untie or self.name in modules.untie, keep=keep)
 
     def unmerge(self) -> None:
         """Gives the host its own weights back, bit by bit; the technique acts beside them again."""
@@ -188,12 +188,8 @@ class Attached:
         modules.refuse_chosen()
         modules.merged = tuple(name for name in modules.merged if name != self.name)
         modules.active = tuple(name for name in modules.active if name != self.name)
-        modules.untie -= {self.name}
         modules.settle(self.model)
-        modules.tuned.pop(self.name, None)
-        modules.forget(self.name)
-        if not modules.inserted():
-            modules.clear(self.model)
+        modules.take_off(self.model, self.name)
         keep_out(self.model)
 
     def note(self, **facts: Fact) -> None:

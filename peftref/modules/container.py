@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from peftref.analyse.merge import Blocked, merge_rule
+from peftref.core.interrupts import uninterrupted
 from peftref.core.problem import fail
 from peftref.design.placement import Placement
 from peftref.host.host import Host
@@ -17,6 +18,7 @@ from peftref.host.site import Site
 from peftref.modules.compile.module import Inserted
 from peftref.modules.merging import Merging
 from peftref.modules.order import refuse_order
+from peftref.modules.originals import give_back, original
 from peftref.modules.run_procedures import refuse_waiting
 from peftref.modules.running.bare import module_at
 from peftref.modules.running.checkpointing import Entrances
@@ -143,26 +145,33 @@ class Modules(nn.Module):
             text = "techniques are chosen for the samples of a batch now"
             raise fail("samples-chosen", text, hint="leave `with peftref.per_sample(...)` first")
 
-    @torch.no_grad()
     def settle(self, model: nn.Module) -> None:
         """Puts into the host the trained values and the merged changes of the techniques that act, and takes out the others'."""
+        with uninterrupted():
+            self.put_trained(model)
+            self.put_merged(model)
+
+    @torch.no_grad()
+    def put_trained(self, model: nn.Module) -> None:
+        """The host's own weights, and the trained values of the techniques that act; nothing is merged."""
         acting = set(self.active) if self.enabled else set()
         self.ties.tie(model)
         for name, value in self.unmerged.items():
-            model.get_parameter(name).copy_(value)
+            give_back(model.get_parameter(name), value)
         self.unmerged.clear()
-        for name, tuned in self.tuned.items():
-            if name not in acting:
-                tuned.swap(model, inside=False)
-        for name, tuned in self.tuned.items():
-            if name in acting:
-                tuned.swap(model, inside=True)
+        for inside in (False, True):
+            for name, tuned in self.tuned.items():
+                if (name in acting) == inside:
+                    tuned.swap(model, inside=inside)
+
+    def put_merged(self, model: nn.Module) -> None:
+        """The changes of the merged techniques that act, into a host into which nothing is merged."""
 
         def keep(name: str) -> None:
-            self.unmerged.setdefault(name, model.get_parameter(name).detach().to("cpu", copy=True))
+            self.unmerged[name] = original(model.get_parameter(name))
 
         merging = Merging(model, self.combine)
-        merged = [name for name in self.active if name in acting and name in self.merged]
+        merged = [name for name in self.active if self.enabled and name in self.merged]
         for name in merged:
             merging.add(self.inserted()[name])
         merging.write(keep, self.ties, untie=bool(self.untie.intersection(merged)))
@@ -186,6 +195,16 @@ class Modules(nn.Module):
                 rule = merge_rule(placement.insertion, placement.effect)
                 if placement.site.kind == "linear" and isinstance(rule, Blocked):
                     before.setdefault(placement.site.name, (name, rule))
+
+    def take_off(self, model: nn.Module, name: str) -> None:
+        """Takes a technique off the host; with the last one, all that peftref keeps there."""
+        self.merged = tuple(each for each in self.merged if each != name)
+        self.active = tuple(each for each in self.active if each != name)
+        self.untie -= {name}
+        self.tuned.pop(name, None)
+        self.forget(name)
+        if not self.inserted():
+            self.clear(model)
 
     def clear(self, model: nn.Module) -> None:
         """Takes everything off the host."""

@@ -60,6 +60,11 @@ class Ties:
         self.shared.clear()
         self.configs.clear()
 
+    def keep(self) -> None:
+        """Leaves the uses apart for good."""
+        self.shared.clear()
+        self.configs.clear()
+
 
 def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     path, _, own = name.rpartition(".")

@@ -167,6 +167,12 @@ def merged_before_another(folder: Path) -> object:
     return None
 
 
+def merged_for_good_while_idle(folder: Path) -> object:
+    attached = attach(build("llama"), load("lora", r=2), "one")
+    attached.disable()
+    return attached.merge(keep=False)
+
+
 def mixed(family: str, name: str, names: list[str | None], batch: int = 2) -> Callable[[Path], object]:
     """A batch in which the samples have a technique, or none."""
 
@@ -521,6 +527,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "packed": packed_mean,
     "table-full": positions_used_up,
     "merge-order": merged_before_another,
+    "merge-for-good": merged_for_good_while_idle,
     "few-bits": in_few_bits,
     "tied-weight": lambda folder: attach(
         build("llama", "CausalLM", tie_word_embeddings=True), load("lora", r=2).moved("head")

@@ -11,6 +11,7 @@ import torch
 from peftref.core.problem import PeftrefError
 from peftref.design.load import load, read
 from peftref.design.technique import Technique
+from peftref.modules import merging
 from peftref.modules.attach import attach, set_active
 from peftref.modules.attached import Attached
 from peftref.modules.container import Combine
@@ -230,3 +231,90 @@ def test_gains_and_tables_are_stacked_or_summed(slot: str, equation: str, combin
         torch.testing.assert_close(model(**batch)[0], apart, rtol=1e-9, atol=1e-9)
         set_active(model, ["one", "two"], "sum" if combine == "stack" else "stack")
         assert (model(**batch)[0] - apart).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("others", [False, True])
+def test_what_stops_a_merge_leaves_the_host_as_it_was(
+    error: type[BaseException], others: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build("gpt2")
+    first = attach(model, load("lora", r=2), "first")
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.add_(0.1)
+    if others:
+        first.merge()
+    second = attach(model, load("lora_all", r=2), "second")
+    set_active(model, ["first", "second"] if others else ["second"])
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    alone = model(**inputs(model))[0]
+    real, calls = merging.put_values, []
+
+    def stops(*args: object, **kwargs: object) -> None:
+        calls.append(args)
+        if len(calls) == 3:
+            raise error
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(merging, "put_values", stops)
+    with pytest.raises(error):
+        second.merge()
+    assert (first.merged, second.merged) == (others, False)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert torch.equal(model(**inputs(model))[0], alone)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bert"])
+def test_merged_for_good_leaves_a_host_of_its_own(family: str) -> None:
+    model = build(family)
+    names = set(model.state_dict())
+    found = attached(model, "lora")
+    alone = model(**inputs(model))[0]
+    merged = attached(build(family), "lora")
+    merged.merge()
+    found.merge(keep=False)
+    assert set(model.state_dict()) == names
+    assert (model(**inputs(model))[0] - alone).abs().max() <= 1e-5 * max(1, float(alone.abs().max()))
+    kept = merged.model.state_dict()
+    assert all(torch.equal(value, kept[key]) for key, value in model.state_dict().items())
+    with pytest.raises(PeftrefError, match="detached"):
+        found.unmerge()
+
+
+def test_what_is_merged_for_good_leaves_others_where_they_are() -> None:
+    model = build("llama")
+    one, two = attach(model, load("lora", r=2), "one", seed=1), attach(model, load("ia3"), "two")
+    with torch.no_grad():
+        for parameter in (*one.parameters(), *two.parameters()):
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    set_active(model, ["one", "two"])
+    both = model(**inputs(model))[0]
+    with pytest.raises(PeftrefError, match="merge-order"):
+        merge(model, ["two"], keep=False)
+    assert torch.equal(model(**inputs(model))[0], both)
+    one.merge()
+    with pytest.raises(PeftrefError, match="merge-for-good"):
+        two.merge(keep=False)
+    one.unmerge()
+    one.merge(keep=False)
+    torch.testing.assert_close(model(**inputs(model))[0], both, rtol=1e-5, atol=1e-5)
+    host = {key: value.clone() for key, value in model.state_dict().items() if ".peftref." not in f".{key}"}
+    two.detach()
+    assert all(torch.equal(value, host[key]) for key, value in model.state_dict().items())
+
+
+def test_a_leaf_that_becomes_the_weight_is_not_the_weight() -> None:
+    """What trains the leaf afterwards must not reach into the host."""
+    text = (
+        "{name: m, title: M, insert: [{at: attention.query, leaves: {M: {shape: [d_out, d_in], init: {copy: W}}}, "
+        "equation: W' = M}]}"
+    )
+    model = build("llama")
+    found = attach(model, read(text))
+    found.merge()
+    before = {key: value.clone() for key, value in model.state_dict().items() if "peftref" not in key}
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.add_(1)
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())

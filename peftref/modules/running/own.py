@@ -47,18 +47,19 @@ class Own:
         return bias if rows is None else take(bias, rows)
 
 
-@torch.no_grad()
-def put_quantity(name: str, site: Site, module: Any, value: Tensor) -> None:
-    """Writes a quantity that the host's module owns, given in the reference layout; the rows of other slots stay."""
+def with_quantity(name: str, site: Site, module: Any, value: Tensor) -> Tensor:
+    """What the parameter that holds a quantity is when the quantity, in the reference layout, is the value given.
+
+    The rows of other slots stay; nothing is written.
+    """
     parameter = module.weight if name in ("W", "g", "E") else module.bias
     assert isinstance(parameter, Tensor)
     rows = _rows(site) if site.kind == "linear" else None
-    if name == "W":
-        form = FORMS[site.form]
-        whole = value if rows is None else put(form.matrix(parameter, site.sizes["d_in"]).T, rows, value.T).T
-        parameter.copy_(form.stored(whole, parameter))
-    else:
-        parameter.copy_(value if rows is None else put(parameter, rows, value))
+    if name != "W":
+        return value if rows is None else put(parameter, rows, value)
+    form = FORMS[site.form]
+    whole = value if rows is None else put(form.matrix(parameter, site.sizes["d_in"]).T, rows, value.T).T
+    return form.stored(whole, parameter)
 
 
 def _rows(site: Site) -> Rows | None:

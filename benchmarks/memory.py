@@ -37,7 +37,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, metavar=("LIBRARY", "ACTION"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(_one(*given.one, given)))
+        library, action = given.one
+        print(json.dumps(_one(library, action, given)))
         return
     cells: dict[tuple[str, str], list[dict[str, float]]] = {}
     for _ in range(given.rounds):

@@ -162,13 +162,14 @@ class Values:
 
     def plus(self, other: Values, before: Values) -> Values:
         """With the change added that leads to others from what was before."""
-        bias = self.bias
-        if other.bias is not before.bias and bias is not None:
-            bias = bias + (other.bias - before.bias)
-        weight = self.weight
-        if other.weight is not before.weight:
-            weight = weight + (other.weight - before.weight)
-        return Values(weight, bias)
+
+        def summed(own: Tensor, new: Tensor, old: Tensor) -> Tensor:
+            return own if new is old else own + (new - old)
+
+        weight = summed(self.weight, other.weight, before.weight)
+        if self.bias is None or other.bias is None or before.bias is None:
+            return Values(weight, self.bias)
+        return Values(weight, summed(self.bias, other.bias, before.bias))
 
 
 def _made(fold: Fold, inserted: Inserted, owner: Values) -> dict[str, Tensor]:

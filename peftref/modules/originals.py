@@ -39,4 +39,5 @@ def _moves(parameter: nn.Parameter) -> bool:
 
     On an accelerator, the original values are better off on the CPU than beside the new ones.
     """
-    return parameter.device.type == "cpu" and type(parameter.data) is Tensor and not parameter.is_shared()
+    plain = parameter.device.type == "cpu" and type(parameter.data) is Tensor
+    return plain and not parameter.is_shared()  # type: ignore[no-untyped-call]  # torch does not type it

@@ -22,6 +22,10 @@ MAX_DEPTH = 40
 MAX_NODES = 5_000
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_OPENER = re.compile(r"[\[{?-]")
+_MANY = 500
+"""Openers of lists and mappings in one line, from which on libyaml does not read it: it looks ahead to the end of a line, and some
+versions refuse a thousand levels by themselves, before the first of them is seen here."""
 _BAD_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 _WIDE_MARKS = (
     (b"\xff\xfe\x00\x00", "UTF-32"),
@@ -139,8 +143,9 @@ class _Reader:
         return Document(self.root, self.source, self.lines, self.spans, self.keys)
 
     def _events(self, text: str) -> Iterator[yaml.Event]:
+        deep = any(len(_OPENER.findall(line)) > _MANY for line in self.lines)
         try:
-            yield from yaml.parse(text, Loader=_LOADER)
+            yield from yaml.parse(text, Loader=yaml.SafeLoader if deep else _LOADER)
         except yaml.MarkedYAMLError as error:
             raise PeftrefError([*self.problems, self._syntax(error)]) from None
         except yaml.YAMLError as error:

@@ -89,7 +89,6 @@ def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
         ("[" * 60_000, ["yaml-depth"]),
         ("{a: " * 10_000, ["yaml-depth"]),
         ("- " * 10_000, ["yaml-depth"]),
-        ("? " * 10_000, ["yaml-depth"]),
         ("[\n" * 20_000, ["yaml-depth"]),
         ("".join(" " * i + "a:\n" for i in range(300)), ["yaml-depth"]),
         (f"a: {'[' * 30}\nb: 1", ["yaml-syntax"]),

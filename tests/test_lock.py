@@ -1,0 +1,50 @@
+"""What is installed is what the lock says, and the lock holds all that pyproject.toml asks for."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+PINS = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines()]
+OURS = {"pip", "peftref"}
+"""What every environment has, and what is tested."""
+
+
+def plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_everything_that_is_asked_for_is_in_the_lock() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    asked += project["optional-dependencies"]["peers"]
+    pinned = {plain(pin.name): pin for pin in PINS if pin.marker is None or pin.marker.evaluate()}
+    for each in map(Requirement, asked):
+        if plain(each.name) not in OURS:
+            version = next(iter(pinned[plain(each.name)].specifier)).version
+            assert each.specifier.contains(version, prereleases=True), f"{each} is locked as {version}: make lock"
+
+
+@pytest.mark.skipif("PEFTREF_UNLOCKED" in os.environ, reason="an environment that is not made from the lock")
+def test_everything_that_is_installed_is_in_the_lock() -> None:
+    pinned = {plain(pin.name): pin.specifier for pin in PINS if pin.marker is None or pin.marker.evaluate()}
+    installed = {plain(each.name): each.version for each in metadata.distributions() if plain(each.name) not in OURS}
+    assert set(installed) <= set(pinned), "make lock, and a new environment"
+    other = {
+        name: version
+        for name, version in installed.items()
+        if name != "torch" and not pinned[name].contains(version, prereleases=True)
+    }
+    assert not other
+
+
+def test_the_lock_names_no_place() -> None:
+    text = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"://|@ |^-|nvidia|^/", text, flags=re.MULTILINE)

@@ -145,7 +145,7 @@ def effects(technique: Technique) -> dict[str, Expr]:
     return {
         f"{slot}.{name}'": value
         for insertion in insertions(technique)
-        for slot, effect in insertion.effects.items()
+        for slot, effect in insertion.told.items()
         for name, value in replaced(effect).items()
     }
 

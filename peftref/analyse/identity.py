@@ -56,7 +56,7 @@ def identity(technique: Technique) -> Identity:
             for (name, leaf), value in zip(insertion.leaves.items(), exact.values(), strict=True)
         }
         changed = sorted(name for name, leaf in insertion.leaves.items() if INITS[leaf.init].mutates)
-        for effect in insertion.effects.values():
+        for effect in insertion.told.values():
             if changed:
                 answers.append(Identity("open", f"the init of {', '.join(changed)} changes the host's own weights"))
                 continue
@@ -84,7 +84,7 @@ def _still(technique: Technique) -> dict[str, Expr]:
         moved = {
             name
             for insertion in insertions(technique)
-            for effect in insertion.effects.values()
+            for effect in insertion.told.values()
             for name in effect.sets & still.keys()
             if _at(effect.values[name], {**{k: _start(v) for k, v in insertion.leaves.items()}, **still}) != Number(0)
         }

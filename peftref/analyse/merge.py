@@ -66,6 +66,8 @@ Rule = Merge | Blocked
 def merge_rules(technique: Technique) -> tuple[Rule, ...]:
     """The rule of every insertion at every slot of the reference architecture that it names, in their order.
 
+    What it is at self attention it is at cross attention, and is given once.
+
     >>> from peftref.design.load import load
     >>> [rule.show() for rule in merge_rules(load("ia3"))][2]
     "W' = W @ diag(l) at ffn.down"
@@ -73,7 +75,7 @@ def merge_rules(technique: Technique) -> tuple[Rule, ...]:
     'gelu(D @ h + c) is not linear in h'
     """
     return tuple(
-        merge_rule(insertion, effect) for insertion in insertions(technique) for effect in insertion.effects.values()
+        merge_rule(insertion, effect) for insertion in insertions(technique) for effect in insertion.told.values()
     )
 
 

@@ -30,7 +30,7 @@ class Reading:
         self.parts = tuple(
             Part(insertion, effect, form)
             for insertion in self.insertions
-            for effect in insertion.effects.values()
+            for effect in insertion.told.values()
             for form in forms(effect, frozenset(insertion.leaves))
         )
 

@@ -17,13 +17,19 @@ from peftref.analyse.row import Cell, Row
 from peftref.design.load import load
 from peftref.design.technique import Technique
 from peftref.host.architecture import ARCHITECTURE, GROUPS
+from peftref.host.architecture import WORDS as SLOT_WORDS
 from peftref.language.expr import Call, Expr, Name, Text, names, walk
 from peftref.language.ops import TABLE
 from peftref.language.rewrite.constant import depends
 from peftref.language.rewrite.output import addends
 from peftref.language.show import show
 
-WORDS = {"ffn": "FFN", "cross_attention": "cross attention", "attention": "attention"}
+WORDS = {
+    "ffn": "FFN",
+    "cross_attention": "cross attention",
+    "attention": "attention",
+    "self_attention": "self attention",
+}
 
 
 def typology(techniques: Sequence[Technique | str]) -> tuple[Row, ...]:
@@ -170,7 +176,7 @@ def _workspace(reading: Reading) -> Cell:
         if word in GROUPS:
             groups.setdefault(f"every {word}", [])
             continue
-        slot = word if word in ARCHITECTURE.names() else word.partition(".")[2]
+        slot = word if word in SLOT_WORDS else word.partition(".")[2]
         component, _, part = slot.rpartition(".")
         named = WORDS.get(component or slot, component or slot)
         groups.setdefault(named, []).extend([part] if component else [])

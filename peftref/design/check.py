@@ -20,6 +20,7 @@ from peftref.language.ops import TABLE
 from peftref.language.parse import Locate, parse
 from peftref.language.read_size import parse_size
 from peftref.language.scope import Carried, Leaf, scope_at
+from peftref.language.siblings import read_at
 from peftref.language.size import Size
 
 
@@ -148,7 +149,9 @@ def _insert(
             yield Problem("unused-leaf", f"the leaf {name} is never read", place, hint=_unused_hint(name, read, insert))
     effects = []
     for slot in known_slots(insert):
-        effect, wrong = check(equation, slot, leaves, technique.settings, document.locate(*path), carried)
+        effect, wrong = check(
+            read_at(equation, slot), slot, leaves, technique.settings, document.locate(*path), carried
+        )
         yield from (problem for problem in wrong if sized or problem.code != "shape")
         if not sized:
             continue

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
 
 from peftref.design.refuse import refuse
-from peftref.host.architecture import ARCHITECTURE, GROUPS
+from peftref.host.architecture import WORDS
 
 Setting = int | float | str | bool
 Tune = Literal["none", "all"] | tuple[str, ...]
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-_SLOTS = (*GROUPS, *ARCHITECTURE.names())
+_SLOTS = tuple(WORDS)
 
 
 def _technique_name(value: str) -> str:

@@ -9,13 +9,14 @@ from functools import lru_cache
 from peftref.core.problem import PeftrefError, Problem
 from peftref.design.check import carried_of, leaves_of
 from peftref.design.layers import Layers
+from peftref.design.names import known_slots
 from peftref.design.technique import Technique
-from peftref.host.architecture import slots_of
 from peftref.language.check import Effect, check
 from peftref.language.expr import Equation
 from peftref.language.named import named
 from peftref.language.parse import parse, plain_locate
 from peftref.language.scope import Leaf, Scope
+from peftref.language.siblings import read_at, told_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,11 @@ class Insertion:
     optional: bool = False
     counted: bool = False
     stays: bool = False
+
+    @property
+    def told(self) -> Mapping[str, Effect]:
+        """The effects without those at cross attention that are the same at self attention."""
+        return {slot: self.effects[slot] for slot in told_once(tuple(self.effects))}
 
     @property
     def scope(self) -> Scope:
@@ -57,9 +63,10 @@ def insertions(technique: Technique) -> tuple[Insertion, ...]:
         leaves = leaves_of(technique, insert)
         equation = named(parse(insert.equation, locate), technique.settings)
         effects: dict[str, Effect] = {}
-        for slot in dict.fromkeys(base for wanted in insert.at for base in slots_of(wanted)):
-            effect, wrong = check(equation, slot, leaves, technique.settings, locate, carried)
-            problems += wrong
+        told = told_once(known_slots(insert))
+        for slot in known_slots(insert):
+            effect, wrong = check(read_at(equation, slot), slot, leaves, technique.settings, locate, carried)
+            problems += wrong if slot in told else ()
             if effect is not None:
                 effects[slot] = effect
         said = [_said(value, technique) for value in (insert.counted, insert.stays)]

@@ -9,7 +9,7 @@ from peftref.core.problem import PeftrefError, Problem, nearest
 from peftref.design.procedures import PROCEDURES, arguments, leaves, served
 from peftref.design.technique import Insert, Leaf, Technique, size_problem
 from peftref.design.yaml_document import Document, Path
-from peftref.host.architecture import ARCHITECTURE, GROUPS, SIZES, slots_of
+from peftref.host.architecture import ARCHITECTURE, SIZES, WORDS, slots_of
 from peftref.language.ops import TABLE
 
 
@@ -32,10 +32,10 @@ def name_problems(technique: Technique, document: Document) -> list[Problem]:
 
 
 def known_slots(insert: Insert) -> tuple[str, ...]:
-    """The slots of the reference architecture that an insertion goes to: stacks taken off, groups written out.
+    """The slots of the reference architecture that an insertion goes to: stacks taken off, words for several written out.
 
     >>> known_slots(Insert(at=["ffn", "decoder.ffn", "attention.core"], equation="h' = h"))
-    ('ffn', 'attention.core')
+    ('ffn', 'attention.core', 'cross_attention.core')
     """
     return tuple(dict.fromkeys(slot for at in insert.at for slot in slots_of(at)))
 
@@ -48,7 +48,7 @@ def _slots(technique: Technique, document: Document) -> Iterator[Problem]:
         wanted += [(slot, ("tune",), (place,)) for place, slot in enumerate(technique.tune)]
     for at, field, item in wanted:
         if not slots_of(at):
-            hint = nearest(at, (*GROUPS, *ARCHITECTURE.names())) or "peftref slots draws them all"
+            hint = nearest(at, WORDS) or "peftref slots draws them all"
             path = (*field, *item) if (*field, *item) in document.spans else field
             yield Problem("unknown-slot", f"there is no slot {at}", document.place(*path), hint=hint)
 

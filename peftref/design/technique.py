@@ -26,7 +26,7 @@ from peftref.design.fixed import Fixed, Identifier
 from peftref.design.init_call import InitField
 from peftref.design.layers import Layers, LayersField
 from peftref.design.peer import Peer as Peer
-from peftref.host.architecture import ARCHITECTURE, GROUPS, Frozen, slots_of
+from peftref.host.architecture import WORDS, Frozen, slots_of
 
 _TOLD = ("title", "about", "source", "peers", "note")
 """Fields that change nothing of what a technique computes."""
@@ -74,7 +74,9 @@ class Insert(Frozen):
     """One insertion: where it goes, the leaves that it adds, and its equation."""
 
     at: Slots = Field(
-        description="the slots: attention.query, ffn, embedding ...; a stack may stand in front", min_length=1
+        description="the slots: attention.query, ffn, embedding ...; a stack may stand in front; attention is self and cross attention, "
+        "self_attention and cross_attention one of them",
+        min_length=1,
     )
     layers: LayersField = Field(
         Layers(), description="which layers: all, a list (negative from the end), {first: n}, {last: n}, {every: n}"
@@ -191,10 +193,9 @@ class Technique(Frozen):
         >>> mine.moved("embedding.tokens", "head").insert[0].at
         ('embedding.tokens', 'head')
         """
-        known = (*GROUPS, *ARCHITECTURE.names())
         problems = [
             Problem(
-                "unknown-slot", f"there is no slot {slot}", hint=nearest(slot, known) or "peftref slots draws them all"
+                "unknown-slot", f"there is no slot {slot}", hint=nearest(slot, WORDS) or "peftref slots draws them all"
             )
             for slot in at
             if not slots_of(slot)

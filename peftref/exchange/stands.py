@@ -13,8 +13,11 @@ from peftref.host.site import Site
 def moved(insert: Insert, sites: Iterable[Site], host: Host) -> tuple[Insert, ...]:
     """The insertion at these sites: one for each set of layers that some slots have in common."""
     layers: dict[str, list[int]] = {}
+    crossed = {(site.stack, site.slot) for site in host.sites if site.slot.startswith("cross_attention")}
     for site in sites:
-        word = f"{site.stack}.{site.slot}" if len(host.stacks) > 1 else site.slot
+        alone = (site.stack, f"cross_{site.slot}") in crossed
+        word = f"self_{site.slot}" if alone else site.slot
+        word = f"{site.stack}.{word}" if len(host.stacks) > 1 else word
         layers.setdefault(word, []).extend([] if site.layer is None else [site.layer])
     alike: dict[tuple[int, ...], list[str]] = {}
     for word, numbers in layers.items():

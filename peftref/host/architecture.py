@@ -270,15 +270,41 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """Words that stand for every slot of a kind: an insertion at `linear` goes to all linear slots within the layers of a host."""
 
 
-def slots_of(wanted: str) -> tuple[str, ...]:
-    """The slots of the reference architecture that a word of `at` stands for: a slot, one with its stack in front, or a group.
+def _attention_words(slot: Slot) -> dict[str, tuple[str, ...]]:
+    """The words for a slot of self attention: `attention` is cross attention as well, where a layer has it."""
+    return {slot.name: (slot.name, f"cross_{slot.name}"), f"self_{slot.name}": (slot.name,)}
 
-    >>> slots_of("decoder.attention.query"), len(slots_of("norm")) > 3
-    (('attention.query',), True)
+
+WORDS: dict[str, tuple[str, ...]] = GROUPS | {
+    word: slots
+    for slot in ARCHITECTURE.slots
+    for word, slots in (_attention_words(slot) if slot.component == "attention" else {slot.name: (slot.name,)}).items()
+}
+"""Every word of `at` with the slots that it stands for.
+
+`attention.query` is the query projection of self and of cross attention, `self_attention.query` and `cross_attention.query` that of
+one; any other slot is a word for itself.
+"""
+
+
+def slots_of(wanted: str) -> tuple[str, ...]:
+    """The slots of the reference architecture that a word of `at` stands for; a stack may stand in front.
+
+    >>> slots_of("decoder.attention.query"), slots_of("self_attention.query"), len(slots_of("norm")) > 3
+    (('attention.query', 'cross_attention.query'), ('attention.query',), True)
     """
-    if wanted in GROUPS:
-        return GROUPS[wanted]
-    if wanted in _SLOTS:
-        return (wanted,)
+    if wanted in WORDS:
+        return WORDS[wanted]
     rest = wanted.partition(".")[2]
     return slots_of(rest) if rest else ()
+
+
+def slot_beside(word: str, slot: str) -> str | None:
+    """The slot that a word means in an equation at another slot of the same layer; None where it means none.
+
+    >>> slot_beside("attention.key", "cross_attention.core"), slot_beside("self_attention.key", "cross_attention.core")
+    ('cross_attention.key', 'attention.key')
+    """
+    found = () if word in GROUPS else WORDS.get(word, ())
+    component = _SLOTS[slot].component if slot in _SLOTS else ""
+    return next((each for each in found if _SLOTS[each].component == component), found[0] if found else None)

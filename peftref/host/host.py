@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from peftref.core.frozen_map import FrozenMap
 from peftref.core.problem import PeftrefError, Problem, nearest
-from peftref.host.architecture import ARCHITECTURE, GROUPS
+from peftref.host.architecture import ARCHITECTURE, WORDS
 from peftref.host.site import Site
 
 
@@ -75,7 +75,8 @@ class Host:
     def select(self, slots: Iterable[str], stacks: Iterable[str] | None = None) -> tuple[Site, ...]:
         """The sites of some slots, in the host's order; every slot must match something.
 
-        `linear` and `norm` stand for all slots of that kind, of which a host needs to have one only.
+        `linear` and `norm` stand for all slots of that kind, and `attention.query` for that of self and of cross attention; a host
+        needs to have one of them only.
         Among the stacks, `last` is the one that runs last, whose output is the model's.
         A slot may carry its stack in front (`decoder.attention.query`). `embedding` without a stack is the embedding of the
         input: the first stack's. Raises PeftrefError `slot-absent` for a slot that this host does not have.
@@ -85,7 +86,7 @@ class Host:
         problems: list[Problem] = []
         for wanted in slots:
             stack, slot = self._split(wanted)
-            meant = GROUPS.get(slot, (slot,))
+            meant = WORDS.get(slot, ())
             found = [
                 site
                 for site in self.sites
@@ -108,7 +109,7 @@ class Host:
         return (first, rest) if rest and any(stack.name == first for stack in self.stacks) else (None, wanted)
 
     def _absent(self, wanted: str, slot: str) -> Problem:
-        reason = self.lacks.get(slot)
+        reason = next((self.lacks[each] for each in WORDS.get(slot, ()) if each in self.lacks), None)
         return Problem(
             "slot-absent",
             f"host {self.name} has no slot {wanted}" + (f": {reason}" if reason else ""),

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from peftref.core.problem import PeftrefError
-from peftref.host.architecture import ARCHITECTURE, SIZES
+from peftref.host.architecture import ARCHITECTURE, SIZES, slot_beside
 from peftref.language import einsum
 from peftref.language.expr import Call, Expr, Name, Number, Text
 from peftref.language.kind import SCALAR, Kind, KindError
@@ -112,8 +112,9 @@ class Scope:
         """What a name stands for, a sibling's quantity (`attention.key.W`) included."""
         if name in self.entries:
             return self.entries[name]
-        slot, _, quantity = name.rpartition(".")
-        return _siblings(slot).get(quantity) if slot in ARCHITECTURE.names() else None
+        word, _, quantity = name.rpartition(".")
+        slot = slot_beside(word, self.slot)
+        return None if slot is None else _siblings(slot).get(quantity)
 
     def with_intermediate(self, name: str, kind: Kind, about: str) -> Scope:
         """The scope with one more name."""

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from peftref.core.problem import PeftrefError, Problem, fail
+from peftref.design.older import self_attention_alone
 from peftref.design.placement import Copy
+from peftref.design.technique import Technique
+from peftref.host.host import Host
 from peftref.modules.attach import insert
 from peftref.modules.attached import Attached
 from peftref.modules.own_parameters import host_fingerprint, own_parameters, saved_name
@@ -66,7 +69,7 @@ def refill(attached: Attached, folder: str | Path) -> None:
     """
     saved, model = read_saved(folder), attached.model
     here, there = attached.technique, saved.technique
-    if (here.insert, dict(here.settings), here.tune) != (there.insert, dict(there.settings), there.tune):
+    if not _same(here, there, attached.modules.host):
         text = f"{folder} holds {there.name} with {dict(there.settings)}, and {attached.name} is {here.name} with {dict(here.settings)}"
         raise fail("technique-differs", text, hint="restore(model, folder, name) attaches it as it was")
     _check(attached, saved, other_weights=False)
@@ -85,6 +88,13 @@ def refill(attached: Attached, folder: str | Path) -> None:
             put(model.get_parameter(key), value)
     remember(attached.module, saved.tensors)
     attached.module.train(attached.module.training)
+
+
+def _same(here: Technique, there: Technique, host: Host) -> bool:
+    """Whether two techniques are one on a host: where no layer has cross attention, `attention` is self attention alone."""
+    if not any(slot.startswith("cross_attention") for slot in host.slots()):
+        here, there = self_attention_alone(here), self_attention_alone(there)
+    return (here.insert, dict(here.settings), here.tune) == (there.insert, dict(there.settings), there.tune)
 
 
 def _check(attached: Attached, saved: Saved, other_weights: bool) -> None:

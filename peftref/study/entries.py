@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from peftref.analyse.count import count
 from peftref.core.problem import PeftrefError, Problem
 from peftref.design.given import entrant
 from peftref.design.opaque import MARK, Opaque
 from peftref.design.technique import Technique
+from peftref.host.architecture import slots_of
 from peftref.host.host import Host
 from peftref.study.budget import fit_budget, parse_budget
 from peftref.study.plan import Entry, digest
@@ -94,7 +96,7 @@ def _entry(technique: Technique, label: str, host: Host, note: str | None) -> En
         name=technique.name,
         title=technique.title,
         settings=dict(technique.settings),
-        definition=digest(technique.essence()),
+        definition=digest(technique.essence() | _crossed(technique, host)),
         trained=counts.trained,
         stored=counts.stored,
         inference=counts.inference,
@@ -102,6 +104,13 @@ def _entry(technique: Technique, label: str, host: Host, note: str | None) -> En
         share=counts.share,
         budget=note,
     )
+
+
+def _crossed(technique: Technique, host: Host) -> dict[str, Any]:
+    """What tells a technique at cross attention from the one of the same file when `attention` was self attention alone."""
+    told = any(len(slots_of(word)) == 2 for insert in technique.insert for word in insert.at)
+    there = any(slot.startswith("cross_attention") for slot in host.slots())
+    return {"attention": "self and cross"} if told and there else {}
 
 
 def _resized(technique: Technique) -> Callable[[str, int], Technique]:

@@ -18,11 +18,11 @@ ROWS = {
     "lora": "dense: linear MLP | fixed | reparameterisation | none | data | parallel | all layers | scaled addition"
     " | attention query, value",
     "houlsby": "dense: non-linear MLP | fixed | addition | none | hidden | sequential | all layers | direct addition"
-    " | attention, FFN",
+    " | self attention, FFN",
     "tiny_attention": "dense: self-attention | fixed | addition | none | hidden | sequential | all layers | direct addition"
     " | attention",
     "compacter": "dense: non-linear MLP (Kronecker factors) | fixed | addition | shared | hidden | sequential | all layers"
-    " | direct addition | attention, FFN",
+    " | direct addition | self attention, FFN",
     "ia3": "none (element-wise) | fixed | reparameterisation (folds into W) | none | weights | sequential | all layers"
     " | rescaling | attention key, value; FFN hidden",
 }
@@ -121,7 +121,7 @@ def test_what_differs_is_named() -> None:
     assert [(each.what, each.one, each.other) for each in small.equations] == [
         ("ffn", "gelu(D @ h + c)", "relu(D @ out + c)")
     ]
-    assert [each.what for each in small.slots] == ["attention"]
+    assert [each.what for each in small.slots] == ["self_attention"]
 
 
 def test_names_of_leaves_make_no_difference() -> None:

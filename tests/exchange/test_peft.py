@@ -17,6 +17,7 @@ from benchmarks.parity import asked
 from peftref.cli import main
 from peftref.core.problem import PeftrefError
 from peftref.design.load import load
+from peftref.design.placement import copies, placements
 from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.read import read_peft
 from peftref.exchange.peft.write import write_peft
@@ -209,3 +210,24 @@ def test_commands_go_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert ended.value.code in (0, None), capsys.readouterr().err
     again = PeftModel.from_pretrained(build("bert"), str(tmp_path / "back")).eval()
     torch.testing.assert_close(output(again), output(theirs), rtol=BOUND, atol=BOUND)
+
+
+@pytest.mark.parametrize(("kind", "family"), [("LORA", "t5"), ("LORA", "bart"), ("IA3", "t5")])
+def test_peft_s_default_on_an_encoder_and_a_decoder_is_ours(kind: str, family: str, tmp_path: Path) -> None:
+    """Queries and values, or keys and values, of cross attention among them: read, and written again, with the same outputs."""
+    model = build(family, "Seq2SeqLM")
+    made = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(kind)](task_type="SEQ_2_SEQ_LM")
+    theirs = get_peft_model(copy.deepcopy(model), made).eval()
+    moved(parameter for parameter in theirs.parameters() if parameter.requires_grad)
+    theirs.save_pretrained(str(tmp_path / "theirs"))
+    attached = read_peft(tmp_path / "theirs", model)
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs(model))[0], theirs(**inputs(model))[0], rtol=BOUND, atol=BOUND)
+    default = load(kind.lower(), **({"r": made.r} if kind == "LORA" else {}))
+    assert {copy.name for copy in attached.module.copies} == {
+        copy.name for copy in copies(default, placements(default, resolve(model)))
+    }
+    folder = write_peft(attached, tmp_path / "again")
+    written, there = (load_file(place / "adapter_model.safetensors") for place in (folder, tmp_path / "theirs"))
+    assert written.keys() == there.keys()
+    assert all(torch.equal(written[key], there[key]) for key in written)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import transformers as tf
 
+from peftref.design.names import known_slots
 from peftref.design.technique import Technique
 from peftref.host.locate.resolve import resolve
 from tests.hosts.configs import FAMILIES
@@ -29,7 +30,7 @@ def build(family: str, head: str | None = None, **config: Any) -> tf.PreTrainedM
 
 def stands(technique: Technique, model: tf.PreTrainedModel) -> bool:
     """Whether a host lets a technique stand at attention itself, where it has to."""
-    needs = any("attention.core" in insert.at and not insert.optional for insert in technique.insert)
+    needs = any("attention.core" in known_slots(insert) and not insert.optional for insert in technique.insert)
     return not needs or "attention.core" in resolve(model).slots()
 
 

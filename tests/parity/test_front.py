@@ -160,7 +160,7 @@ def test_layers_of_a_decoder_share_a_prefix(family: str) -> None:
     used = prompt.grad.view(3, 2, 2, 4, 8).abs().amax((0, 2, 3, 4))
     assert used[0] > 1e-6
     assert used[1] == 0
-    ours = attach(base, load("prefix", tokens=3).moved("decoder.attention.core"))
+    ours = attach(base, load("prefix", tokens=3).moved("decoder.self_attention.core"))
     ours.module.double()
     layers = range(2)
     put_leaves(

@@ -31,6 +31,10 @@ def counted_rows(technique: Technique, placed: Iterable[Placement], stack: str) 
 
 def _counted(placement: Placement, technique: Technique) -> int:
     keys = placement.values.get("k")
+    if (
+        placement.site.slot != "attention.core"
+    ):  # the keys of cross attention are another stack's, whose tokens stay where they are
+        return 0
     if not placement.insertion.counted or not isinstance(keys, Call) or keys.op != "concat":
         return 0
     kinds = [placement.effect.scope.kind(arg) for arg in keys.args]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from peftref.core.problem import fail
 from peftref.design.load import load
+from peftref.design.older import self_attention_alone
 from peftref.design.technique import Technique
 from peftref.modules.state.record import RECORD, TECHNIQUE, TENSORS, Record, read_record
 
@@ -58,6 +59,8 @@ def read_contents(folder: str | Path) -> Contents:
                 text = f"{place / name} is not what was written: its digest differs"
                 raise fail("saved-damaged", text, hint="copy the folder again")
     technique = load(place / TECHNIQUE)
+    if record.format < 3:
+        technique = self_attention_alone(technique)
     if technique.name != record.technique:
         text = f"{place / TECHNIQUE} is {technique.name}, and {RECORD} is of {record.technique}"
         raise fail("saved-damaged", text, hint="copy the folder again")

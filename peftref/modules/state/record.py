@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from peftref.core.problem import PeftrefError, Problem, fail
 
-FORMAT = 2
-"""1 had no seed, no leaves made from it and nothing about training; it is read as well."""
+FORMAT = 3
+"""1 had no seed, no leaves made from it and nothing about training; in 1 and 2 `attention` is self attention alone. Both are read as well."""
 TECHNIQUE, TENSORS, RECORD = "technique.yaml", "module.safetensors", "module.json"
 FACTS, LETTERS = 64, 1000
 """How many facts about training are kept, and how long a text in them may be."""

@@ -17,7 +17,7 @@ CENTRE = Column(178, 104, 272, 60)
 CORE = Column(178, 272, 346, 36)
 SIDE = Column(178, 0, 402, 56)
 NAMES = {
-    "cross_attention": "cross attention",
+    "cross_attention": "cross attention, where a layer has it",
     "ffn": "feed-forward",
     "post_norm": "second norm",
     "hidden": "activation",

@@ -13,7 +13,7 @@ from peftref.analyse.count import own_sizes, untransposed
 from peftref.design.insertion import Insertion, insertions
 from peftref.design.placement import numbers, scaled
 from peftref.design.technique import Technique
-from peftref.host.architecture import GROUPS
+from peftref.host.architecture import WORDS
 from peftref.host.host import Host
 from peftref.language.check import Effect
 from peftref.language.expr import Expr, Name, names
@@ -129,4 +129,4 @@ def host_numbers(host: Host) -> Plain:
 
 def architecture_numbers() -> Plain:
     """What the calculator knows of the reference architecture: words for several slots."""
-    return {"groups": {word: list(slots) for word, slots in GROUPS.items()}}
+    return {"words": {word: list(slots) for word, slots in WORDS.items() if slots != (word,)}}

@@ -124,7 +124,7 @@ def spans(text: str) -> dict[str, tuple[float, float]]:
 
 @pytest.mark.parametrize(
     ("slot", "value", "above", "below"),
-    [("ffn", "x", "attention", "ffn"), ("ffn", "h", "ffn", None), ("layer", "x", None, "attention"), ("layer", "h", "ffn", None), ("attention", "h", "attention", "ffn")],
+    [("ffn", "x", "attention", "ffn"), ("ffn", "h", "ffn", None), ("layer", "x", None, "attention"), ("layer", "h", "ffn", None), ("self_attention", "h", "attention", "ffn")],
 )  # fmt: skip
 def test_a_module_reads_what_goes_into_its_slot_or_what_comes_out(
     slot: str, value: str, above: str | None, below: str | None

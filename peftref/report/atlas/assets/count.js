@@ -18,7 +18,7 @@ window.peftref = window.peftref || {};
       const [first, ...rest] = word.split(".");
       const prefixed = rest.length > 0 && host.stacks.some(([name]) => name === first);
       const slot = prefixed ? rest.join(".") : word;
-      const meant = peftref.hosts.groups[slot] ?? [slot];
+      const meant = peftref.hosts.words[slot] ?? [slot];
       let found = sites(host).filter((site) =>
         meant.includes(site.slot) && (!prefixed || site.stack === first) && (!stacks || stacks.includes(site.stack)));
       if (slot === "embedding" && !prefixed) found = found.filter((site) => site.stack === found[0].stack);

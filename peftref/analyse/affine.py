@@ -10,6 +10,7 @@ from peftref.language.expr import Call, Expr, Name, Number, Text, call, names
 from peftref.language.parse import parse_expression
 from peftref.language.scope import Scope
 from peftref.language.show import show
+from peftref.language.size import Size
 
 
 class NotLinearError(Exception):
@@ -154,6 +155,9 @@ class _Reader:
         axis = pattern.operands[at][0]
         result = Affine()
         others = [(axes, arg) for i, (axes, arg) in enumerate(zip(pattern.operands, args, strict=True)) if i != at]
+        factor = scaling(expr, at, self.scope) if inner.scale is not None and inner.matrix is None else None
+        if factor is not None:
+            return inner.scaled(factor)
         if inner.scale is not None:
             if (
                 not others
@@ -174,6 +178,43 @@ class _Reader:
                 filled = [value if i == at else arg for i, arg in enumerate(args)]
                 result += Affine(**{name: Call("einsum", (Text(made.show()), *filled), expr.options)})
         return result
+
+
+def scaling(expr: Call, at: int, scope: Scope) -> Expr | None:
+    """What a contraction multiplies one of its operands with, elementwise: a number, a column, or of its shape; None where it mixes.
+
+    >>> from peftref.language.parse import parse_expression
+    >>> from peftref.language.scope import Leaf, scope_at
+    >>> from peftref.language.read_size import parse_size
+    >>> scope = scope_at("attention.core", {"g": Leaf("g", (parse_size("d_value"),))}, {})
+    >>> show(scaling(parse_expression('einsum("d, n d -> n d", g, o)'), 1, scope))
+    'tile(g, n=n_heads)'
+    """
+    text, *args = expr.args
+    assert isinstance(text, Text)
+    pattern = einsum.parse_pattern(text.value)
+    whole = pattern.result
+    every = [index for axis in whole for index in axis]
+    if pattern.operands[at] != whole:
+        return None
+    found: Expr | None = None
+    for number, (axes, arg) in enumerate(zip(pattern.operands, args, strict=True)):
+        own = [index for axis in axes for index in axis]
+        if number == at:
+            continue
+        if not set(own) <= set(every) or len(set(own)) != len(own):
+            return None
+        if axes not in ((), whole[:1]):
+            arg = _spread(arg, axes, whole, scope.axes(expr))
+        found = arg if found is None else call("mul", found, arg)
+    return found
+
+
+def _spread(arg: Expr, axes: _Axes, whole: _Axes, sizes: Mapping[str, Size]) -> Expr:
+    """A value repeated along the indices that it lacks, in the axes of the whole."""
+    for index in [index for axis in whole for index in axis if all(index not in own for own in axes)]:
+        arg, axes = Call("tile", (arg,), (("n", parse_expression(sizes[index].show())),)), ((index,), *axes)
+    return arg if axes == whole else Call("einsum", (Text(einsum.Pattern((axes,), whole).show()), arg))
 
 
 def _fused(expr: Call) -> Call:

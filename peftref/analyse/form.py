@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from peftref.analyse.affine import scaling
 from peftref.language.check import Effect
-from peftref.language.expr import Call, Expr, Name, Number, names
+from peftref.language.expr import Call, Expr, Name, Number, call, names
 from peftref.language.ops import TABLE
 from peftref.language.rewrite.constant import depends
 from peftref.language.rewrite.optimise import simplify
 from peftref.language.rewrite.output import addends, output, total
+from peftref.language.scope import Scope
 
 Integration = Literal[
     "concatenation", "direct addition", "scaled addition", "gated addition", "rescaling", "replacement"
@@ -54,7 +56,7 @@ def meetings(name: str, value: Expr, effect: Effect, leaves: frozenset[str]) -> 
     """How one replaced quantity meets its old value: one form, or two where it is both scaled and added to, `h' = l * h + c`."""
     terms = addends(value)
     own = [term for term in terms if name in names(term)]
-    factor = _scaled(own[0], name) if len(own) == 1 < len(terms) else None
+    factor = _scaled(own[0], name, effect.scope) if len(own) == 1 < len(terms) else None
     if factor is None:
         yield _form(name, value, effect, leaves)
         return
@@ -72,23 +74,39 @@ def _form(name: str, value: Expr, effect: Effect, leaves: frozenset[str]) -> For
         others = list(terms)
         others.remove(Name(name))
         new = total(tuple(others))
-        scaled = _scaled(new, name)
+        scaled = _scaled(new, name, effect.scope)
         if scaled is not None:
             return Form(name, value, "rescaling", scaled)
         factor = _factor(others[0], effect) if len(others) == 1 else None
         return Form(name, value, _addition(factor, effect, leaves), new, factor)
-    scaled = _scaled(value, name)
+    scaled = _scaled(value, name, effect.scope)
     if scaled is not None:
         return Form(name, value, "rescaling", scaled)
     return Form(name, value, "replacement", value)
 
 
-def _scaled(value: Expr, name: str) -> Expr | None:
-    """The factor of an elementwise product with the old value itself."""
-    if isinstance(value, Call) and value.op == "mul" and Name(name) in value.args:
-        factor = value.args[1] if value.args[0] == Name(name) else value.args[0]
-        return None if name in names(factor) else factor
-    return None
+def _scaled(value: Expr, name: str, scope: Scope) -> Expr | None:
+    """The factor of an elementwise product with the old value itself: `l * h`, `h * l / m`, `einsum("n, n d -> n d", g, o)`."""
+    if not isinstance(value, Call):
+        return None
+    at = [number for number, arg in enumerate(value.args) if name in names(arg)]
+    if len(at) != 1:
+        return None
+    factor: Expr | None = None
+    match value.op, value.args:
+        case "mul", (left, right):
+            factor = left if at == [1] else right
+        case "div", (_, right) if at == [0]:
+            factor = call("div", Number(1), right)
+        case "neg", _:
+            factor = Number(-1)
+        case "einsum", _:
+            factor = scaling(value, at[0] - 1, scope)
+    inner = value.args[at[0]]
+    if factor is None or inner == Name(name):
+        return factor
+    within = _scaled(inner, name, scope)
+    return None if within is None else call("mul", factor, within)
 
 
 def _factor(term: Expr, effect: Effect) -> Expr | None:

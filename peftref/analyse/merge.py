@@ -1,7 +1,8 @@
 """The merge rule: what a technique makes of the host's own weights, or the part of its equation that keeps it from merging.
 
 A linear slot takes a change of its output into its own weight; a sublayer's goes into its last projection, one of `ffn.hidden`
-into the projection that reads it, one of a norm into its gain and shift.
+into the projection that reads it, one of a norm into its gain and shift. What scales the heads or channels of attention's output, or
+of its values, goes into the columns of the output projection, or the rows of the value projection.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from peftref.design.insertion import Insertion, insertions
 from peftref.design.technique import Technique
 from peftref.host.architecture import ARCHITECTURE
 from peftref.language.check import Effect
-from peftref.language.expr import Call, Expr, Name, Number, call, names, walk
-from peftref.language.kind import Kind
+from peftref.language.expr import Call, Expr, Name, Number, Text, call, names, walk
+from peftref.language.kind import Kind, KindError
 from peftref.language.read_size import parse_size
 from peftref.language.rewrite.optimise import simplify
 from peftref.language.scope import Entry, Scope
@@ -29,6 +30,19 @@ FOLDS = {
     "ffn.hidden": "ffn.down",
 }
 """Where a change at a slot that has no weight of its own is taken in."""
+CORE = {"o": "output", "v": "value"}
+"""The projection that takes in what scales a value of attention itself."""
+
+
+def takes_in(slot: str, replaced: Iterable[str]) -> str:
+    """The slot whose weight takes in what replaces some quantities of a slot; the slot itself where none does.
+
+    >>> takes_in("ffn", ["h"]), takes_in("cross_attention.core", ["o"]), takes_in("attention.core", ["k", "v"])
+    ('ffn.down', 'cross_attention.output', 'attention.core')
+    """
+    component, _, part = slot.partition(".")
+    only = next(iter(replaced), "") if part == "core" and len(tuple(replaced)) == 1 else ""
+    return f"{component}.{CORE[only]}" if only in CORE else FOLDS.get(slot, slot)
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,12 @@ def merge_rule(insertion: Insertion, effect: Effect) -> Rule:
         return Blocked(effect.slot, "lengthens the sequence", longer)
     for name in sorted(effect.carries):
         return Blocked(effect.slot, "is carried from layer to layer beside the stream", Name(name))
+    into = takes_in(effect.slot, tuple(effect.values))
+    taken = [name for name in ("W", "b") if into != effect.slot and name in effect.scope.entries]
+    if taken:
+        return Blocked(
+            effect.slot, f"is a name here, and also what {into} is made of: call it otherwise", Name(taken[0])
+        )
     try:
         into, values, scope = _READERS[effect.kind](effect)
     except NotLinearError as error:
@@ -151,8 +171,67 @@ def _norm(effect: Effect) -> _Read:
 
 
 def _core(effect: Effect) -> _Read:
-    name = next(iter(effect.values))
-    raise NotLinearError(effect.values[name], f"changes {name} within attention, where no weight can take it in")
+    name, *others = effect.values
+    value, into = effect.values[name], takes_in(effect.slot, effect.values)
+    if others or name not in CORE:
+        raise NotLinearError(value, f"changes {name} within attention, where no weight can take it in")
+    blocked = dict.fromkeys({"x", "q", "k", "v", "o"} - {name}, "is another value than the one that is scaled")
+    result = affine(value, {name: INPUT}, blocked, effect.scope)
+    if result.matrix is not None or result.scale is None:
+        raise NotLinearError(value, f"is more than {name}, scaled by numbers for its heads and channels")
+    scope = _scope(effect.scope, into)
+    try:
+        made = _columns(result, scope) if name == "o" else _rows(result, scope)
+    except KindError as error:
+        raise NotLinearError(value, f"scales by numbers of several shapes: {error}") from None
+    return into, made, scope
+
+
+def _columns(result: Affine, scope: Scope) -> dict[str, Expr]:
+    """W' and b' of the output projection, whose columns read the heads: scaled, and moved by constants."""
+    found = {"W": _scaled("o (n d)", Name("W"), result.scale, scope)}
+    match result.shift, _axes(result.shift, scope):
+        case None, _:
+            pass
+        case shift, "":
+            found["b"] = call("add", Name("b"), call("mul", shift, _einsum("o i -> o", Name("W"))))
+        case shift, axes:
+            found["b"] = call("add", Name("b"), _einsum(f"o (n d), {axes} -> o", Name("W"), shift))
+    return {name: value for name, value in found.items() if value != Name(name)}
+
+
+def _rows(result: Affine, scope: Scope) -> dict[str, Expr]:
+    """W' and b' of the value projection, whose rows give the heads: scaled, and moved by constants."""
+    found = {
+        "W": _scaled("(n d) i", Name("W"), result.scale, scope),
+        "b": _scaled("(n d)", Name("b"), result.scale, scope),
+    }
+    match result.shift, _axes(result.shift, scope):
+        case None, _:
+            pass
+        case shift, "":
+            found["b"] = call("add", found["b"], shift)
+        case shift, "n":
+            found["b"] = call("add", found["b"], _einsum("d n -> (n d)", call("tile", shift, n=Name("d_value"))))
+        case shift, axes:
+            found["b"] = call("add", found["b"], _einsum(f"{axes} -> (n d)", shift))
+    return {name: value for name, value in found.items() if value != Name(name)}
+
+
+def _scaled(axes: str, value: Expr, scale: Expr | None, scope: Scope) -> Expr:
+    """A weight or a bias times numbers for the heads `n`, or for their channels `d`."""
+    if scale is None or scale == Number(1):
+        return value
+    own = _axes(scale, scope)
+    return _einsum(f"{axes}, {own} -> {axes}", value, scale) if own else call("mul", scale, value)
+
+
+def _axes(value: Expr | None, scope: Scope) -> str:
+    return "" if value is None else " ".join("nd"[: len(scope.kind(value).dims)])
+
+
+def _einsum(pattern: str, *operands: Expr) -> Expr:
+    return Call("einsum", (Text(pattern), *operands))
 
 
 def _sequence(effect: Effect) -> _Read:

@@ -36,6 +36,7 @@ class FoldedSite(Frozen):
     form: Form = "matrix"
     reads: str = ""
     tokens_first: bool = False
+    remade: tuple[str, ...] = ()
 
 
 class FoldedStack(Frozen):
@@ -147,6 +148,7 @@ def _fold_site(site: Site, stack: Stack) -> FoldedSite:
         form=site.form,
         reads=pattern(site.reads),
         tokens_first=site.tokens_first,
+        remade=tuple(sorted(site.remade)),
     )
 
 
@@ -180,6 +182,7 @@ def _unfold_site(entry: FoldedSite, stack: FoldedStack, layer: int | None) -> Si
         form=entry.form,
         reads=filled(entry.reads),
         tokens_first=entry.tokens_first,
+        remade=frozenset(entry.remade),
     )
 
 

@@ -57,7 +57,8 @@ class Site:
     what a stack has once; for one of several convolutions of a stem, its depth. path: the module at which the site stands. sizes: every size symbol of the site as a number.
     read: where `x` (and `h`) are to be had. lacks: optional quantities that this host does not have (a bias, say).
     form: how the weight is stored. reads: an opaque key, equal for the sites that read one and the same input tensor (query, key
-    and value of a layer). tokens_first: whether the host holds [tokens, batch, ...] there, and not [batch, tokens, ...].
+    and value of a layer). remade: of attention itself, which of v and o the host changes on their way from the value projection or
+    to the output projection. tokens_first: whether the host holds [tokens, batch, ...] there, and not [batch, tokens, ...].
     """
 
     slot: str
@@ -70,6 +71,7 @@ class Site:
     form: Form = "matrix"
     reads: str = ""
     tokens_first: bool = False
+    remade: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", FrozenMap(self.sizes))

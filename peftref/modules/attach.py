@@ -125,7 +125,7 @@ def insert(
 def set_active(model: PreTrainedModel, names: str | list[str] | tuple[str, ...], combine: Combine = "stack") -> None:
     """Makes some attached techniques active: stacked, each on the result of the one before, or summed, each on the host alone.
 
-    What is put in front of a sequence, or in front of keys and values, always follows one another in the order of the names.
+    What is put in front of a sequence, or acts at attention itself, always follows one another in the order of the names.
     Raises PeftrefError `detached` for a name that is not attached, `tuned-twice` where two train the same host parameter,
     `merge-order` where a merged one would act after one that is not, and `stack-order` where one reads a weight that no linear
     map before it gives.

@@ -14,6 +14,8 @@ from peftref.language.expr import Expr, Number, substitute
 from peftref.language.rewrite.optimise import simplify
 from peftref.modules.compile.module import Inserted
 
+STAGES: Mapping[str, int] = {"linear": 0, "norm": 0, "sequence": 0, "activation": 1, "sublayer": 2}
+"""In which order changes at different slots go into one weight: its own map first, then what enters it and what is made of it."""
 OWNER = {"W": "weight", "g": "weight", "E": "weight", "b": "bias"}
 
 
@@ -30,6 +32,13 @@ class Fold:
     def parameters(self) -> tuple[str, ...]:
         """The parameters that change, by the names that the site's module has for them."""
         return tuple(dict.fromkeys(OWNER[name] for name in self.values))
+
+
+def stage(placement: Placement) -> int:
+    """When a change goes into the weight that takes it in: 0 for its own map, 1 for what enters it, 2 for what is made of it."""
+    if placement.site.kind == "core":
+        return 1 if set(placement.values) == {"o"} else 2
+    return STAGES[placement.site.kind]
 
 
 def folds(inserted: Inserted) -> tuple[Fold, ...]:
@@ -59,6 +68,9 @@ def _fold(placement: Placement, host: Host, sites: Mapping[str, Site]) -> Fold |
         return Blocked(site.slot, f"{host.name} has no {rule.into} of its own there")
     if site.kind == "sublayer" and site.name + ".post_norm" in sites:
         return Blocked(site.slot, f"a norm stands between {rule.into} and the end of the sublayer in {host.name}")
+    remade = sorted(site.remade & placement.effect.values.keys())
+    if remade:
+        return Blocked(site.slot, f"{host.name} changes {remade[0]} between {rule.into} and attention itself")
     values = dict(rule.values)
     if site.kind == "norm" and "h" not in placement.effect.values:
         values = {name: value for name, value in values.items() if name not in into.lacks}

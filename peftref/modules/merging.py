@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,15 +14,12 @@ from peftref.design.placement import copy_name, numbers
 from peftref.language.expr import Name
 from peftref.modules.compile.module import Inserted, load_class
 from peftref.modules.compile.site_source import value_source
-from peftref.modules.folds import OWNER, Fold, folds
+from peftref.modules.folds import OWNER, Fold, folds, stage
 from peftref.modules.originals import put_values
 from peftref.modules.running.bare import module_at, parameter_name
 from peftref.modules.running.own import Own, with_quantity
 from peftref.modules.running.stored import is_plain, plain
 from peftref.modules.tie import Ties, uses
-
-STAGES: Mapping[str, int] = {"linear": 0, "norm": 0, "sequence": 0, "activation": 1, "sublayer": 2}
-"""In which order changes at different slots go into one weight: its own map first, then what enters it and what is made of it."""
 
 
 class Merging:
@@ -58,13 +55,19 @@ class Merging:
     def values(self, path: str) -> Values:
         """What the parameters of a module become: at each site one on the result of the other, or the sum of their changes."""
         found = Values.of(module_at(self.model, path))
-        sites = dict.fromkeys(fold.placement.site for fold, _ in self.folds[path])
-        for site in sorted(sites, key=lambda each: STAGES[each.kind]):
-            found = self._site(found, [each for each in self.folds[path] if each[0].placement.site == site])
+        sites = {fold.placement.site: stage(fold.placement) for fold, _ in self.folds[path]}
+        for site in sorted(sites, key=lambda each: sites[each]):
+            here = [each for each in self.folds[path] if each[0].placement.site == site]
+            found = self._site(
+                found, here[::-1] if sites[site] == 1 else here
+            )  # what enters last is nearest to the weight
         return found
 
     def _site(self, before: Values, here: list[tuple[Fold, Inserted]]) -> Values:
-        if self.combine == "stack" or len(here) == 1:
+        at_core = (
+            here[0][0].placement.site.kind == "core"
+        )  # what acts there follows one another, also where others are summed
+        if self.combine == "stack" or at_core or len(here) == 1:
             for fold, inserted in here:
                 before = before.changed(fold, inserted)
             return before

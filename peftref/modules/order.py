@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peftref.analyse.merge import FOLDS
+from peftref.analyse.merge import takes_in
 from peftref.core.problem import fail
 from peftref.design.placement import Placement
-from peftref.host.site import Site
 from peftref.language.expr import Name, names
 from peftref.language.rewrite.output import addends, output
 from peftref.modules.compile.module import Inserted
-from peftref.modules.merging import STAGES
+from peftref.modules.folds import stage
 
 OWN = frozenset({"h", "W", "b", "g", "E"})
 """What a merged change is seen in."""
@@ -35,21 +34,26 @@ def refuse_order(acting: Sequence[tuple[Inserted, bool]], combine: str) -> None:
 
 def _clash(merged: Placement, live: Placement, combine: str, live_first: bool) -> str | None:
     """How a live change and a merged one would be taken in the wrong order."""
-    if takes_in(merged.site) != takes_in(live.site):
-        return None
+    reads = frozenset().union(*(names(value) for value in live.values.values()))
     if merged.site.name != live.site.name:
-        inner = STAGES.get(live.site.kind, 0) == 0 < STAGES.get(merged.site.kind, 0)
-        reads = frozenset().union(*(names(value) for value in live.values.values()))
-        unseen = merged.site.kind == "activation" and not {"x", "W"} & (reads | set(live.values))
+        if _taken_in(merged) != _taken_in(live):
+            return None
+        inner = stage(live) == 0 < stage(merged)
+        unseen = stage(merged) == 1 and not {"x", "W"} & (reads | set(live.values))
         return "acts within it at" if inner and not unseen else None
-    if combine == "sum":
+    if merged.site.kind == "core" and not merged.values.keys() & (reads | live.values.keys()):
+        return None
+    if combine == "sum" and merged.site.kind != "core":
         return None if adds(live) else "reads what it changes at"
+    if stage(merged) == 1:
+        return None if live_first else "acts after it at"
     return "acts before it at" if live_first else None
 
 
-def takes_in(site: Site) -> str:
+def _taken_in(placement: Placement) -> str:
     """The name of the site whose weight takes in a change at a site."""
-    return site.name.removesuffix(site.slot) + FOLDS.get(site.slot, site.slot)
+    site = placement.site
+    return site.name.removesuffix(site.slot) + takes_in(site.slot, placement.values)
 
 
 def adds(placement: Placement) -> bool:

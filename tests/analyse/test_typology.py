@@ -70,6 +70,7 @@ FOUR = PAIR + ", C: {shape: [r, d_in], init: {normal: 1}}, D: {shape: [d_out, r]
 GATED = PAIR + ", G: {shape: [d_model, d_model], init: {normal: 1}}"
 EXPERTS = "A: {shape: [3, r, d_in], init: {normal: 1}}, B: {shape: [3, d_out, r], init: zeros}, G: {shape: [3, d_in], init: zeros}"
 ROUTED = 'h\' = h + einsum("n, n o r, n r i, i -> o", softmax(G @ x), B, A, x)'
+HEADS = 'h\' = einsum("n, (n d) -> (n d)", l, h)'
 SCALED = "l: {shape: [d_out], init: ones}, c: {shape: [d_out], init: zeros}"
 TIED = "R: {shape: [r, d_model], init: orthogonal}, c: {shape: [r], init: zeros}"
 
@@ -97,6 +98,20 @@ TIED = "R: {shape: [r, d_model], init: orthogonal}, c: {shape: [r], init: zeros}
         (made("attention.query", EXPERTS, ROUTED), "intra", "dense: linear MLP"),
         (made("attention.query", EXPERTS, ROUTED), "integration", "gated addition"),
         (made("attention.query", FOUR, "W' = W + (D @ C) * (B @ A)"), "integration", "direct addition"),
+        (made("attention.value", "l: {shape: [n_kv_heads], init: ones}", HEADS, "{}"), "integration", "rescaling"),
+        (made("attention.value", "l: {shape: [n_kv_heads], init: ones}", HEADS, "{}"), "mergeable", "yes"),
+        (made("attention.value", "l: {shape: [n_kv_heads], init: ones}", HEADS, "{}"), "identity at init", "yes"),
+        (made("ffn", "l: {shape: [d_model], init: ones}", "h' = 2 * h / l", "{}"), "integration", "rescaling"),
+        (
+            made("ffn.hidden", "l: {shape: [d_ff], init: ones}", 'h\' = einsum("i, i -> i", l, h)', "{}"),
+            "mergeable",
+            "yes",
+        ),
+        (
+            made("ffn.norm", "l: {shape: [d_model], init: ones}", 'h\' = einsum("i, i -> i", l, h)', "{}"),
+            "mergeable",
+            "yes",
+        ),
         (made("attention.query", PAIR, "W' = W * (1 + B @ A)"), "inter", "fixed"),
         (made("ffn.up", SCALED, "h' = l * h + c", "{}"), "integration", "rescaling; direct addition"),
         (made("layer", TIED, "h' = h + R.T @ (c - R @ h)"), "sharing", "tied"),

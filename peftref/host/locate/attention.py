@@ -37,7 +37,8 @@ class Part:
 class Attention:
     """One attention with its projections and head sizes. core_reason: why there is no core to be had, empty if there is.
 
-    cached: the core is reached through the cache alone, in front of keys and values.
+    cached: the core is reached through the cache alone, in front of keys and values. remade: which of v and o the host changes between
+    their projection and the attention function.
     """
 
     attend: Attend
@@ -48,6 +49,7 @@ class Attention:
     sizes: Mapping[str, int]
     core_reason: str = ""
     cached: bool = False
+    remade: frozenset[str] = frozenset()
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -81,7 +83,18 @@ def _attention(flow: Flow, tracer: RowTracer, attend: Attend) -> Attention:
     }
     query, key, value = _apart(flow, [(attend.query, query), (attend.key, key), (attend.value, value)])
     reason = OWN if attend.own and not attend.cached else ""
-    return Attention(attend, query, key, value, _output(flow, attend), sizes, reason, attend.cached)
+    output = _output(flow, attend)
+    remade = _remade(flow, attend, value, output)
+    return Attention(attend, query, key, value, output, sizes, reason, attend.cached, remade)
+
+
+def _remade(flow: Flow, attend: Attend, value: Part, output: Part) -> frozenset[str]:
+    """Which of v and o are more than moved on the way from the value projection, or to the output projection."""
+    ways = {
+        "v": value.projection and (attend.value, {value.projection.h, value.projection.product}),
+        "o": output.projection and (output.projection.x, {attend.output}),
+    }
+    return frozenset(name for name, way in ways.items() if way and not flow.moved(*way))
 
 
 def _apart(flow: Flow, parts: list[tuple[int, Part]]) -> list[Part]:

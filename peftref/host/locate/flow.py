@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -183,6 +183,16 @@ class Flow:
             chain.append(live.pop())
             if self.graph.shape(chain[-1])[-1:] != self.graph.shape(value)[-1:]:
                 return tuple(chain[:-1])
+
+    def moved(self, value: int, origins: Set[int]) -> bool:
+        """Whether a value is one of some others, only moved: copied, viewed in another shape, or cut."""
+        while value not in origins:
+            maker = self.graph.maker(value)
+            live = {other for other in maker.inputs if self.graph.values[other].live} if maker else set()
+            if maker is None or not maker.moves or len(live) != 1:
+                return False
+            value = live.pop()
+        return True
 
     def residual(self, ends: Iterable[int], call: Call) -> Residual | None:
         """The first sum in a call of what descends from some events with something live that does not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from peftref.host.architecture import Form
 from peftref.host.locate.attention import Attention
 from peftref.host.locate.ffn import FeedForward
 from peftref.host.locate.flow import Residual
@@ -50,7 +51,8 @@ class LayerReader:
         self._norms_of(slot, entering, residual)
         for role, part in (("query", attention.query), ("key", attention.key), ("value", attention.value)):
             self._write(f"{slot}.{role}", self._writer.linear(part, call), attention.sizes)
-        core = attention.core_reason or Draft(attention.attend.path, {}, form="cache" if attention.cached else "matrix")
+        form: Form = "cache" if attention.cached else "matrix"
+        core = attention.core_reason or Draft(attention.attend.path, {}, form=form, remade=attention.remade)
         self._write(f"{slot}.core", core, attention.sizes)
         self._write(f"{slot}.output", self._writer.linear(attention.output, call), attention.sizes)
         self._sublayer(slot, entering, residual, attention.sizes)

@@ -22,6 +22,7 @@ class Draft:
     lacks: frozenset[str] = frozenset()
     form: Form = "matrix"
     reads: str = ""
+    remade: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ class Writer:
                 form=draft.form,
                 reads=draft.reads,
                 tokens_first=self._tokens_first(draft),
+                remade=draft.remade,
             )
         )
 

@@ -115,6 +115,8 @@ def simplify(expr: Expr) -> Expr:
             return negated(a)
         case Call("mul" | "matmul" | "div" | "kron", (Number(0), _)) | Call("mul" | "matmul" | "kron", (_, Number(0))):
             return Number(0)
+        case Call("einsum", (_, *operands)) if Number(0) in operands:
+            return Number(0)
         case Call("neg", (Number(value),)):
             return Number(-value)
         case Call("add" | "sub" | "mul" | "div" | "pow" as op, (Number(a), Number(b))) if not (op == "div" and b == 0):

@@ -6,21 +6,32 @@ from typing import Annotated
 
 import typer
 
-from peftref.cli.options import At, HostOption, Json, Name, Names, Settings
+from peftref.cli.options import At, Form, FormOption, HostOption, HostsOption, Json, Name, Names, Settings
 from peftref.cli.output import USAGE, as_json, lines, print_table, rich_print
 
 
-def count(names: Names, host: HostOption, settings: Settings = None, at: At = None, json: Json = False) -> None:
-    """Count what techniques train, store and need on a host, without building anything."""
+def count(
+    names: Names,
+    hosts: HostsOption,
+    settings: Settings = None,
+    at: At = None,
+    form: FormOption = Form.rich,
+    json: Json = False,
+) -> None:
+    """Count what techniques train, store and need on one or several hosts, without building anything."""
     from peftref.analyse.count import count as counted
-    from peftref.design.given import given
-    from peftref.report.typology import counts_json, counts_table
+    from peftref.design.given import labels, several
+    from peftref.host.locate.resolve import resolve
+    from peftref.report.counts import counts_json, counts_table
 
-    found = [counted(given(name, settings or (), at or ()), host) for name in names]
+    techniques, left = several(names, settings or (), at or ())
+    there = [resolve(host) for host in dict.fromkeys(hosts)]
+    called = labels(names, techniques)
+    found = [[counted(technique, host) for host in there] for technique in techniques]
     if json:
-        as_json([counts_json(each) for each in found])
+        as_json([counts_json(each, label) for label, row in zip(called, found, strict=True) for each in row])
     else:
-        print_table(counts_table(found))
+        print_table(counts_table(called, found, left), form.value)
 
 
 def slots(

@@ -21,8 +21,14 @@ Name = Annotated[
 HostOption = Annotated[
     str, typer.Option("--host", "-H", help="a preset, a folder with config.json, or a Hugging Face name")
 ]
+HostsOption = Annotated[
+    list[str],
+    typer.Option(
+        "--host", "-H", help="a preset, a folder with config.json, or a Hugging Face name; once for each of several"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="a setting for every technique named: --set r=16")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="a setting for every technique named that has it: --set r=16")]
 
 At = Annotated[
     list[str] | None,
@@ -41,3 +47,6 @@ class Form(StrEnum):
     csv = "csv"
     json = "json"
     html = "html"
+
+
+FormOption = Annotated[Form, typer.Option("--format", "-f", help="how to print it")]

@@ -13,6 +13,7 @@ import typer
 
 from peftref.core.problem import PeftrefError
 from peftref.core.quiet import error_stream
+from peftref.report.fit import wrap
 
 if TYPE_CHECKING:
     from peftref.report.table import Table
@@ -21,10 +22,23 @@ USAGE, INTERRUPTED = 2, 130
 """Exit codes: of the user's mistakes, and of an interrupt."""
 
 
+WIDE = 200
+"""Columns of an output that is no terminal and says nothing of its width."""
+
+
 def lines(texts: Iterable[str]) -> None:
-    """Prints lines as they are."""
+    """Prints lines; on a terminal, those that are wider than it go on in the next line, a little further in."""
+    width = _width()
     for text in texts:
-        print(text)
+        indent = " " * (len(text) - len(text.lstrip()) + 2)
+        print("\n".join(wrap(text, width, indent)) if width else text)
+
+
+def _width() -> int | None:
+    """The columns of the terminal; None where there is none and none are told."""
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else None
 
 
 def as_json(value: Any) -> None:
@@ -32,14 +46,11 @@ def as_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def rich_print(thing: Any, *, table: bool = False) -> None:
-    """Prints a rich renderable; a table keeps its full width where the output is no terminal."""
+def rich_print(thing: Any) -> None:
+    """Prints a rich renderable at the width that there is."""
     from rich.console import Console
 
-    console = Console(soft_wrap=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=200 if table else 140)
-    console.print(thing)
+    Console(width=_width() or WIDE, soft_wrap=False).print(thing)
 
 
 def print_table(table: Table, form: str = "rich") -> None:
@@ -47,7 +58,7 @@ def print_table(table: Table, form: str = "rich") -> None:
     from peftref.report.forms import WRITERS, to_rich
 
     if form == "rich":
-        rich_print(to_rich(table), table=True)
+        rich_print(to_rich(table, _width() or WIDE))
         lines(table.notes)
     else:
         print(WRITERS[form](table), end="")

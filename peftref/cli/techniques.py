@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from peftref.cli.options import Form, Json, Name, Settings, SomeNames
+from peftref.cli.options import Form, FormOption, Json, Name, Settings, SomeNames
 from peftref.cli.output import as_json, lines, print_table
 
 
@@ -68,7 +68,7 @@ def show(
 
 def typology(
     names: SomeNames = None,
-    form: Annotated[Form, typer.Option("--format", "-f", help="how to print it")] = Form.rich,
+    form: FormOption = Form.rich,
     everything: Annotated[bool, typer.Option("--all", help="with the columns beside the nine properties")] = False,
 ) -> None:
     """Print the typology: the properties of techniques, computed from their equations."""
@@ -112,13 +112,14 @@ def check(
     from peftref.analyse.typology import typology as rows
     from peftref.design.load import read_file
     from peftref.report.technique import relatives_lines, technique_lines
-    from peftref.report.typology import counts_table, reasons_table
+    from peftref.report.counts import counts_table
+    from peftref.report.typology import reasons_table
 
     found = read_file(file)
     lines(technique_lines(found))
     print()
     print_table(reasons_table(rows([found])[0]))
-    print_table(counts_table([count(found, host)]))
+    print_table(counts_table([found.name], [[count(found, host)]]))
     print("nearest relatives:")
     lines(relatives_lines(relatives(found, catalog_rows())))
 

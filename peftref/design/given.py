@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from peftref.core.problem import PeftrefError, Problem, fail
 from peftref.design.fields import Setting
 from peftref.design.load import load
 from peftref.design.opaque import MARK, Opaque, opaque
 from peftref.design.technique import Technique
+
+_Read = TypeVar("_Read", bound=Technique | Opaque)
 
 
 def given(text: str, settings: Iterable[str] = (), at: Iterable[str] = ()) -> Technique:
@@ -28,6 +31,66 @@ def given(text: str, settings: Iterable[str] = (), at: Iterable[str] = ()) -> Te
         raise fail("opaque", why, hint="compare runs it beside the others")
     slots = tuple(at)
     return found.moved(*slots) if slots else found
+
+
+def several(
+    texts: Sequence[str], settings: Sequence[str] = (), at: Iterable[str] = ()
+) -> tuple[list[Technique], tuple[str, ...]]:
+    """Techniques as `given` reads each, where `settings` go to those that have them; and what was not taken up, in sentences.
+
+    Raises PeftrefError with the problems of all of them, and `unknown-setting` for a setting that none of them has.
+
+    >>> several(["lora", "bitfit"], ["r=4"])[1]
+    ('bitfit has no setting r',)
+    """
+    slots = tuple(at)
+    return _shared_out(texts, settings, lambda text, own: given(text, own, slots))
+
+
+def several_entrants(
+    texts: Sequence[str], settings: Sequence[str] = ()
+) -> tuple[list[Technique | Opaque], tuple[str, ...]]:
+    """What may be run, as `entrant` reads each; settings are shared out as `several` does, and an opaque one takes all."""
+    return _shared_out(texts, settings, entrant)
+
+
+def _shared_out(
+    texts: Sequence[str], settings: Sequence[str], read: Callable[[str, Sequence[str]], _Read]
+) -> tuple[list[_Read], tuple[str, ...]]:
+    told = {setting(each)[0]: each for each in settings}
+    found: list[_Read] = []
+    problems: list[Problem] = []
+    lacking: dict[str, list[str]] = {name: [] for name in told}
+    for text in texts:
+        try:
+            alone: Technique | Opaque = read(text, ())
+            has = told if isinstance(alone, Opaque) else {name: told[name] for name in told if name in alone.settings}
+            found.append(read(text, list(has.values())))
+        except PeftrefError as error:
+            problems += error.problems
+            continue
+        for name in set(told) - set(has):
+            lacking[name].append(text)
+    for name, those in lacking.items():
+        if found and len(those) == len(found):
+            try:
+                read(those[0], [told[name]])
+            except PeftrefError as error:
+                problems += error.problems
+    if problems:
+        raise PeftrefError(problems)
+    return found, tuple(f"{', '.join(those)} has no setting {name}" for name, those in lacking.items() if those)
+
+
+def labels(texts: Sequence[str], techniques: Sequence[Technique]) -> tuple[str, ...]:
+    """What tables call techniques: their names; where two are alike, what tells them apart as it was written.
+
+    >>> both = ["lora:r=4", "lora:r=8"]
+    >>> labels(both, [given(text) for text in both])
+    ('lora:r=4', 'lora:r=8')
+    """
+    names = [technique.name for technique in techniques]
+    return tuple(text if names.count(name) > 1 else name for text, name in zip(texts, names, strict=True))
 
 
 def entrant(text: str, settings: Iterable[str] = ()) -> Technique | Opaque:

@@ -28,7 +28,9 @@ HostsOption = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="a setting for every technique named that has it: --set r=16")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="a setting for every technique named that has it: --set r=16")
+]
 
 At = Annotated[
     list[str] | None,

@@ -9,6 +9,7 @@ import typer
 
 from peftref.cli.options import Settings, SomeNames
 from peftref.cli.output import interruptible, print_table
+from peftref.core.quiet import error_stream
 
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="runs per technique, each with its own seed")]
 Steps = Annotated[
@@ -51,11 +52,13 @@ def compare(
 ) -> None:
     """Train techniques on a host for a task, evaluate and measure them, and write a report; the same command again goes on."""
     from peftref.design.defaults import defaults
-    from peftref.design.given import entrant, rates
+    from peftref.design.given import rates, several_entrants
     from peftref.study.compare import LRS
     from peftref.study.compare import compare as compared
 
-    chosen = [entrant(name, settings or ()) for name in names or defaults().compare]
+    chosen, left = several_entrants(names or defaults().compare, settings or ())
+    for note in left:
+        print(f"note: {note}", file=error_stream())
     with interruptible():
         result = compared(
             chosen,

@@ -111,8 +111,8 @@ def check(
     from peftref.analyse.rows import catalog_rows
     from peftref.analyse.typology import typology as rows
     from peftref.design.load import read_file
-    from peftref.report.technique import relatives_lines, technique_lines
     from peftref.report.counts import counts_table
+    from peftref.report.technique import relatives_lines, technique_lines
     from peftref.report.typology import reasons_table
 
     found = read_file(file)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from peftref.core.problem import PeftrefError, Problem, nearest
+from peftref.design.peer import Peer
 from peftref.design.procedures import PROCEDURES, arguments, leaves, served
 from peftref.design.technique import Insert, Leaf, Technique, size_problem
 from peftref.design.yaml_document import Document, Path
@@ -20,6 +21,8 @@ def name_problems(technique: Technique, document: Document) -> list[Problem]:
     found += _settings(technique, document)
     found += _procedures(technique, document)
     found += _carried(technique, document)
+    for library, peer in technique.peers.items():
+        found += _peer(technique, peer, document, ("peers", library))
     for number, insert in enumerate(technique.insert):
         found += _layers(technique, insert, document, number)
         found += _said(technique, insert, document, number)
@@ -29,6 +32,38 @@ def name_problems(technique: Technique, document: Document) -> list[Problem]:
             found += _init(technique, leaf, document, path)
             found += _read_leaves(insert, name, document, path)
     return found
+
+
+_PEER_LEAVES = ("listed", "keys", "tables", "layouts", "live", "buffers", "orthonormal", "pairs", "shifted", "negated")
+_PEER_SETTINGS = ("settings", "values", "ours")
+"""Fields of a peer that name leaves and settings of the technique."""
+
+
+def _peer(technique: Technique, peer: Peer, document: Document, path: Path) -> Iterator[Problem]:
+    """What a peer library is said to call leaves and settings that are not there: a technique was copied and changed."""
+    leaves = {name for insert in technique.insert for name in insert.leaves}
+    for field in _PEER_LEAVES:
+        for place, name in enumerate(getattr(peer, field)):
+            if name not in leaves:
+                text = f"there is no leaf {name}, of which {path[1]} is said to have one"
+                hint = (
+                    nearest(name, leaves) or "take it out, or leave out peers until the technique is what the peer has"
+                )
+                yield Problem(
+                    "unknown-leaf", text, document.place(*_nearest_path(document, path, field, name, place)), hint=hint
+                )
+    for field in _PEER_SETTINGS:
+        for place, name in enumerate(getattr(peer, field)):
+            if name not in technique.settings:
+                yield _unknown(technique, name, document, _nearest_path(document, path, field, name, place))
+    for number, part in enumerate(peer.parts):
+        yield from _peer(technique, part, document, (*path, "parts", number))
+
+
+def _nearest_path(document: Document, path: Path, field: str, name: str, place: int) -> Path:
+    """Where a name stands under a field that is a mapping or a list, or the field itself."""
+    tries: list[Path] = [(*path, field, name), (*path, field, place), (*path, field), path]
+    return next((each for each in tries if each in document.spans), path)
 
 
 def known_slots(insert: Insert) -> tuple[str, ...]:

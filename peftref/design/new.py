@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from peftref.core.data import data_folder
+from peftref.core.frozen_map import FrozenMap
 from peftref.core.problem import fail
 from peftref.design.canonical import equation_lines, flow, modeline, top
 from peftref.design.catalog import section_files
@@ -39,6 +40,10 @@ _SHOWN: dict[str, str] = {
 """What a field that is left out could look like; written as a comment."""
 
 
+_ITS_OWN: dict[str, Any] = {"source": None, "peers": FrozenMap(), "note": None}
+"""What is true of a technique alone and not of one that begins as its copy."""
+
+
 def new(name: str, base: str | None = None) -> str:
     """The commented YAML of a new technique that begins as a copy of another, of the default where none is named; it passes the check as it is.
 
@@ -60,7 +65,7 @@ def write_new(name: str, base: str | None = None, folder: Path | None = None) ->
 
 def derive(name: str, base: Technique) -> str:
     """The commented YAML of a copy of a technique under another name."""
-    start = base.model_copy(update={"name": name, "title": f"{name}, from {base.title}", "source": None})
+    start = base.model_copy(update={"name": name, "title": f"{name}, from {base.title}", **_ITS_OWN})
     data = start.plain()
     lines = [
         modeline((data_folder("schemas") / "technique.json").as_posix()),

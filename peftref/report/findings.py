@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peftref.report.verdict import Verdict, verdict
 from peftref.study.plan import Study
 from peftref.study.store import Store
 
@@ -26,6 +27,15 @@ class Findings:
     def finished(self, label: str) -> tuple[Record, ...]:
         """The final runs of a technique that came to their end."""
         return tuple(record for record in self.finals[label] if record["status"] == "finished")
+
+    def by_seed(self, label: str, metric: str) -> dict[int, float]:
+        """The test scores of a technique by seed."""
+        return {int(record["run"]["seed"]): float(record["test"][metric]) for record in self.finished(label)}
+
+    def verdict(self, metric: str) -> Verdict:
+        """What the scores in a metric allow to be said."""
+        scores = {entry.label: self.by_seed(entry.label, metric) for entry in self.study.techniques}
+        return verdict(scores, self.study.data.guess.get(metric))
 
     def scores(self, label: str, metric: str) -> list[float]:
         """The test scores of a technique, one per finished seed."""

@@ -29,7 +29,9 @@ def to_rich(table: Table, width: int) -> Text:
     if table.title:
         drawn.append("\n".join([*wrap(table.title, width), "", ""]), "italic")
     if sizes is None:
-        return drawn.append("\n".join(line for block in below_one_another(headings, cells, width) for line in [*block, ""]))
+        return drawn.append(
+            "\n".join(line for block in below_one_another(headings, cells, width) for line in [*block, ""])
+        )
     right = [table.numeric(column) for column in table.columns]
     best = [table.best(column) for column in table.columns]
     for i, row in enumerate([headings, *cells]):

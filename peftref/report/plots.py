@@ -55,7 +55,8 @@ def _scores(findings: Findings) -> Any:
         y="low:Q", y2="high:Q", color=alt.Color("technique:N", legend=None, scale=alt.Scale(scheme="tableau20"))
     )
     names = base.mark_text(align="left", dx=7, fontSize=11, color=GREY).encode(y="score:Q", text="technique:N")
-    return spread + points + names
+    room = 10 + 7 * max(len(str(row["technique"])) for row in rows)  # Vega keeps none for a text beside the last point
+    return (spread + points + names).properties(padding={"left": 5, "top": 5, "bottom": 5, "right": room})
 
 
 def _curves(findings: Findings) -> Any:
@@ -113,9 +114,15 @@ def _svg(chart: Any) -> str:
     finished = (
         chart.properties(width=WIDTH, height=HEIGHT, background="transparent")
         .configure_axis(
-            labelColor=GREY, titleColor=GREY, gridColor=GREY, gridOpacity=0.25, domainColor=GREY, tickColor=GREY
+            labelLimit=0,
+            labelColor=GREY,
+            titleColor=GREY,
+            gridColor=GREY,
+            gridOpacity=0.25,
+            domainColor=GREY,
+            tickColor=GREY,
         )
-        .configure_legend(labelColor=GREY, titleColor=GREY)
+        .configure_legend(labelLimit=0, columns=1, symbolLimit=0, labelColor=GREY, titleColor=GREY)
         .configure_view(stroke=None)
     )
     text = str(vl_convert.vegalite_to_svg(finished.to_dict()))

@@ -8,6 +8,7 @@ from typing import Any
 
 from peftref.report.findings import Findings, Record
 from peftref.report.table import Column, Table, Value
+from peftref.report.verdict import LEAST, spoken
 
 Section = tuple[str, Table | list[str]]
 
@@ -28,36 +29,20 @@ def sections(findings: Findings) -> list[Section]:
 
 
 def reading(findings: Findings) -> list[str]:
-    """The scores in words: the best mean, what cannot be told from it, and what does no better than a guess.
-
-    Two techniques cannot be told apart here where their means are closer than the larger of their standard deviations over seeds,
-    or where there is one seed.
-    """
+    """The scores in words: what intervals allow to be said of differences, and what was not run to its end."""
     data = findings.study.data
     scores = {entry.label: findings.scores(entry.label, data.metric) for entry in findings.study.techniques}
-    found = {label: values for label, values in scores.items() if values}
-    missing = [label for label in scores if label not in found]
-    silent = [f"no run has finished: {', '.join(missing)}"] if missing else []
-    if not found:
-        return silent
-    means = {label: statistics.fmean(values) for label, values in found.items()}
-    best = max(means, key=lambda label: means[label])
+    means = {label: statistics.fmean(values) for label, values in scores.items() if values}
+    missing = [label for label, values in scores.items() if not values]
+    few = [label for label in means if len(scores[label]) < LEAST]
+    lines = [f"no run has finished: {', '.join(missing)}"] if missing else []
+    if not means:
+        return lines
+    most = max(len(values) for values in scores.values())
+    if few and most >= LEAST:
+        lines.append(f"fewer than {LEAST} finished seeds, so that nothing is claimed: {', '.join(few)}")
     metric = data.metric.replace("_", " ")
-    lines = [f"best {metric}: {best}, {means[best]:.4f}"]
-    if any(len(values) < 2 for values in found.values()):
-        lines.append("with a single finished run no spread is known, and nothing can be said about differences")
-    else:
-        spreads = {label: statistics.stdev(values) for label, values in found.items()}
-        near = [one for one in means if one != best and means[best] - means[one] <= max(spreads[best], spreads[one])]
-        if near:
-            lines.append(f"not to be told from it by these seeds: {', '.join(near)}")
-    guess = data.guess.get(data.metric)
-    if guess is not None:
-        weak = [label for label, mean in means.items() if mean <= guess]
-        lines.append(f"guessing the most frequent class of train gives {guess:.4f}")
-        if weak:
-            lines.append(f"no better than that guess: {', '.join(weak)}")
-    return lines + silent
+    return [*spoken(findings.verdict(data.metric), metric, means, most, data.guess.get(data.metric)), *lines]
 
 
 def failures(findings: Findings) -> list[str]:

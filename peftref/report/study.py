@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from peftref.report.findings import Findings as Findings
@@ -18,18 +19,20 @@ from peftref.study.store import Store
 
 COLUMNS = (
     Column("technique", "technique"),
-    Column("accuracy", "accuracy", digits=4, better="high"),
+    Column("accuracy", "accuracy", digits=4),
     Column("accuracy_spread", "±", digits=4),
-    Column("f1", "macro F1", digits=4, better="high"),
+    Column("f1", "macro F1", digits=4),
     Column("f1_spread", "±", digits=4),
     Column("runs", "runs"),
     Column("lr", "lr"),
     Column("trained", "trained"),
     Column("share", "share", "%", 3),
+    Column("with_head", "share with the head", "%", 3),
+    Column("budget", "over or under the budget", "%"),
     Column("stored", "stored"),
-    Column("step", "step", "ms", 1, "low"),
+    Column("step", "step", "ms", 1),
     Column("step_ratio", "step / frozen host", digits=2, better="low"),
-    Column("memory", "memory", "MB", 2, "low"),
+    Column("memory", "memory", "MB", 2),
     Column("flops", "FLOPs / token", "k", 0, "low"),
     Column("unmerged", "inference", "ms", 1),
     Column("merged", "merged", "ms", 1),
@@ -44,14 +47,23 @@ def comparison(findings: Findings) -> Table:
     notes = [
         f"means over {len(study.seeds)} seed{'s' * (len(study.seeds) > 1)} on the test split ({study.data.rows['test']} rows), which nothing was chosen on; "
         "± is the sample standard deviation",
-        "best values in bold; differences within the spread are no differences",
+        "bold: the best mean and what is not told apart from it, where an interval tells it apart from others; of costs, ratios "
+        "measured side by side",
         "trained, share and stored leave the task head out, which is always trained "
         f"({study.host.head_parameters:,} parameters); the file holds it",
         "step: forward + backward + optimizer, median; frozen host: the same host with one trainable vector at its bottom, "
         "taking turns in the same process",
         f"memory: {_memory(findings)}",
     ]
-    return Table(COLUMNS, rows, f"{study.data.title} on {study.host.name}", tuple(notes))
+    used = tuple(column for column in COLUMNS if column.key != "budget" or any(row["budget"] for row in rows))
+    return Table(used, rows, f"{study.data.title} on {study.host.name}", tuple(notes), _marked(findings))
+
+
+def _marked(findings: Findings) -> dict[str, frozenset[int]]:
+    """The rows that stand out in each metric, as far as intervals allow."""
+    found = {key: findings.verdict(metric).marked for key, metric in (("accuracy", "accuracy"), ("f1", "macro_f1"))}
+    labels = [entry.label for entry in findings.study.techniques]
+    return {key: frozenset(i for i, label in enumerate(labels) if label in those) for key, those in found.items()}
 
 
 def _memory(findings: Findings) -> str:
@@ -65,7 +77,8 @@ def _row(findings: Findings, entry: Entry) -> dict[str, str | int | float | bool
     step, memory, flops, inference, file = (
         measures.get(each) or {} for each in ("step", "memory", "flops", "inference", "file")
     )
-    rate = findings.lr[entry.label]
+    rate, host = findings.lr[entry.label], findings.study.host
+    head = host.head_parameters
     return {
         "technique": entry.label,
         "accuracy": _mean(accuracy),
@@ -76,6 +89,8 @@ def _row(findings: Findings, entry: Entry) -> dict[str, str | int | float | bool
         "lr": None if rate is None else f"{rate:g}",
         "trained": entry.trained,
         "share": None if entry.share is None else 100 * entry.share,
+        "with_head": None if not head else 100 * (entry.trained + head) / (host.parameters + head),
+        "budget": None if entry.asked is None else f"{100 * (entry.trained / entry.asked - 1):+.1f}",
         "stored": entry.stored,
         "step": _scaled(step.get("seconds"), 1e3),
         "step_ratio": step.get("ratio_to_frozen_host"),
@@ -109,7 +124,7 @@ def write_report(folder: str | Path) -> tuple[Path, Path]:
     text = [
         f"# {markdown_text(table.title)}",
         "",
-        to_markdown(Table(table.columns, table.rows, notes=table.notes)),
+        to_markdown(replace(table, title="")),
     ]
     for title, section in parts:
         text += [
@@ -122,7 +137,7 @@ def write_report(folder: str | Path) -> tuple[Path, Path]:
         ]
     store = Store(Path(folder))
     drawn = [(title, to_html(part) if isinstance(part, Table) else part) for title, part in parts]
-    html = page(table.title, to_html(Table(table.columns, table.rows, notes=table.notes)), plots(findings), drawn)
+    html = page(table.title, to_html(replace(table, title="")), plots(findings), drawn)
     return (
         store.write_text("report.md", "\n".join(text).rstrip() + "\n"),
         store.write_text("report.html", html),

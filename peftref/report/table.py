@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Value = str | int | float | bool | None
@@ -48,12 +48,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows, with a title and notes below."""
+    """Columns and rows, with a title and notes below. marked: the rows that are best in a column, where more than the numbers decides."""
 
     columns: tuple[Column, ...]
     rows: tuple[Mapping[str, Value], ...]
     title: str = ""
     notes: tuple[str, ...] = ()
+    marked: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def cells(self) -> list[list[str]]:
         """Every row as texts."""
@@ -61,6 +62,8 @@ class Table:
 
     def best(self, column: Column) -> set[int]:
         """The rows that hold the best value of a column; several where they are equal, none where no end is better."""
+        if column.key in self.marked:
+            return set(self.marked[column.key])
         values = {
             i: value
             for i, row in enumerate(self.rows)

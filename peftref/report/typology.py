@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 from peftref.analyse.row import PEFT_REF, Row
 from peftref.report.table import Column, Table
 

@@ -46,20 +46,20 @@ def parse_budget(text: str | int | float, host_parameters: int) -> int:
 def fit_budget(
     technique: Any,
     setting: str | None,
-    target: int,
+    ceiling: int,
     resize: Callable[[str, int], Any],
     trained: Callable[[Any], int],
     start: int = 1,
 ) -> Fit:
-    """The technique whose count of trained parameters is nearest to the target.
+    """The largest form of a technique that trains no more than the ceiling.
 
     setting: the size setting to turn. resize(setting, value) gives the technique at another size, trained(technique)
-    its count, which must not fall when the size grows. Sizes that the technique refuses are passed over. The smaller size
-    wins a tie.
+    its count, which must not fall when the size grows. Sizes that the technique refuses are passed over. Where nothing is small
+    enough, or there is no setting to turn, the note says so, and `Fit.trained` is above the ceiling.
     """
     if setting is None:
         count = trained(technique)
-        return Fit(technique, None, None, count, f"has no size setting: {count:,} trained, {target:,} asked")
+        return Fit(technique, None, None, count, f"has no size setting: {_reached(count, ceiling)}")
     known: dict[int, tuple[int, Any] | None] = {}
 
     def at(value: int) -> tuple[int, Any] | None:
@@ -71,35 +71,31 @@ def fit_budget(
                 known[value] = None
         return known[value]
 
-    def below_target(value: int) -> bool:
-        near = next((one for size in range(value, max(start, value - _GAP) - 1, -1) if (one := at(size))), None)
-        return near is not None and near[0] < target
+    def largest(low: int, high: int) -> tuple[int, tuple[int, Any]] | None:
+        """The nearest accepted size from high down to low."""
+        return next(((value, one) for value in range(high, low - 1, -1) if (one := at(value)) is not None), None)
+
+    def fits(value: int) -> bool:
+        near = largest(max(start, value - _GAP), value)
+        return near is not None and near[1][0] <= ceiling
 
     low = next((value for value in range(start, start + _GAP) if at(value) is not None), None)
     if low is None:
         count = trained(technique)
-        return Fit(
-            technique, None, None, count, f"could not be resized by {setting}: {count:,} trained, {target:,} asked"
-        )
+        return Fit(technique, None, None, count, f"could not be resized by {setting}: {_reached(count, ceiling)}")
     high = low
-    while high < _LARGEST and below_target(high):
+    while high < _LARGEST and fits(high):
         high *= 2
     below, above = low, high
     while above - below > 1:
         middle = (below + above) // 2
-        below, above = (middle, above) if below_target(middle) else (below, middle)
-    around = range(max(low, below - _GAP), above + _GAP)
-    sizes = [
-        (abs(one[0] - target), value, one) for value in _nearest(around, below, at) if (one := at(value)) is not None
-    ]
-    _, value, (count, sized) = min(sizes, key=lambda entry: entry[:2])
-    edge = " (its smallest)" if value == low and count > target else ""
-    note = f"{setting} = {value}{edge}: {count:,} trained, {target:,} asked ({count / target - 1:+.1%})"
-    return Fit(sized, setting, value, count, note)
+        below, above = (middle, above) if fits(middle) else (below, middle)
+    around = largest(max(low, below - _GAP), below)
+    assert around is not None
+    value, (count, sized) = around
+    edge = " (its smallest)" if count > ceiling else ""
+    return Fit(sized, setting, value, count, f"{setting} = {value}{edge}: {_reached(count, ceiling)}")
 
 
-def _nearest(around: range, middle: int, at: Callable[[int], object | None]) -> list[int]:
-    """The accepted size at or under a middle, and the one above it."""
-    under = next((value for value in range(middle, around.start - 1, -1) if at(value) is not None), None)
-    over = next((value for value in range(middle + 1, around.stop) if at(value) is not None), None)
-    return [value for value in (under, over) if value is not None]
+def _reached(count: int, ceiling: int) -> str:
+    return f"{count:,} trained, at most {ceiling:,} asked ({count / ceiling - 1:+.1%})"

@@ -51,7 +51,7 @@ def entries(
         try:
             if isinstance(each, Opaque):
                 label = _label(f"{MARK}{each.name}", found)
-                found[label] = (_opaque_entry(each, label, host, trained(each), target is not None), each)
+                found[label] = (_opaque_entry(each, label, host, trained(each), target), each)
                 continue
             technique, note = each, None
             if target is not None:
@@ -60,7 +60,7 @@ def entries(
                 )
                 technique, note = fit.technique, fit.note
             label = _label(technique.name, found)
-            found[label] = (_entry(technique, label, host, note), technique)
+            found[label] = (_entry(technique, label, host, note, target), technique)
         except PeftrefError as error:
             problems += error.problems
     if problems:
@@ -73,7 +73,7 @@ def _label(name: str, found: Iterable[str]) -> str:
     return name if not same else f"{name} ({same + 1})"
 
 
-def _opaque_entry(technique: Opaque, label: str, host: Host, trained: int, sized: bool) -> Entry:
+def _opaque_entry(technique: Opaque, label: str, host: Host, trained: int, asked: int | None) -> Entry:
     return Entry(
         label=label,
         name=label,
@@ -85,11 +85,12 @@ def _opaque_entry(technique: Opaque, label: str, host: Host, trained: int, sized
         inference=trained,
         formula="opaque",
         share=trained / host.parameters,
-        budget="opaque: no budget can size it" if sized else None,
+        budget=None if asked is None else "opaque: no budget can size it",
+        asked=asked,
     )
 
 
-def _entry(technique: Technique, label: str, host: Host, note: str | None) -> Entry:
+def _entry(technique: Technique, label: str, host: Host, note: str | None, asked: int | None) -> Entry:
     counts = count(technique, host)
     return Entry(
         label=label,
@@ -103,6 +104,7 @@ def _entry(technique: Technique, label: str, host: Host, note: str | None) -> En
         formula=counts.formula,
         share=counts.share,
         budget=note,
+        asked=asked,
     )
 
 

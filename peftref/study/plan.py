@@ -35,8 +35,8 @@ class Entry(Frozen):
     """A technique as it takes part in a study.
 
     label: what tables call it. definition: SHA-256 of all of the technique that changes a number, its settings included. trained, stored,
-    inference: parameters without the task head. share: trained over the host's parameters. budget: what the budget asked
-    and what was reached, in words; None where no budget was given.
+    inference: parameters without the task head. share: trained over the host's parameters. asked: the trained parameters that the
+    budget allows, None where no budget was given; budget: what was reached of it, in words.
     """
 
     label: str
@@ -50,6 +50,7 @@ class Entry(Frozen):
     formula: str
     share: float | None = None
     budget: str | None = None
+    asked: int | None = None
 
 
 class HostFacts(Frozen):
@@ -138,7 +139,7 @@ class Study(Frozen):
     @property
     def id(self) -> str:
         """Twelve hex digits that name the study."""
-        return digest(self.model_dump(mode="json", exclude={"notes"}))[:12]
+        return digest(self.model_dump(mode="json", exclude={"notes": True, "techniques": {"__all__": {"asked"}}}))[:12]
 
     def tuning(self, entry: Entry, tried: Iterable[Record] = ()) -> Run | None:
         """The next run that helps to choose a technique's learning rate, with the first seed; None where all is known.

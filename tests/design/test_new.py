@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from peftref.core.frozen_map import FrozenMap
 from peftref.core.problem import PeftrefError
 from peftref.design.catalog import technique_files
 from peftref.design.load import load, read
@@ -20,10 +21,27 @@ from .samples import techniques
 
 
 @pytest.mark.parametrize("base", sorted(technique_files()))
-def test_a_copy_of_any_technique_differs_in_name_title_and_source_alone(base: str) -> None:
+def test_a_copy_of_any_technique_holds_all_but_what_is_true_of_the_technique_alone(base: str) -> None:
     copy, original = read(new("mine", base)), load(base)
     assert copy.name == "mine"
-    assert copy.model_copy(update={"name": base, "title": original.title, "source": original.source}) == original
+    assert (copy.source, dict(copy.peers), copy.note) == (None, {}, None)
+    own = {field: getattr(original, field) for field in ("name", "title", "source", "peers", "note")}
+    assert copy.model_copy(update=own) == original
+
+
+def test_peers_that_name_what_is_gone_are_refused() -> None:
+    text = (
+        (catalog := technique_files())["lora"].read_text().replace("A: {shape", "Q: {shape").replace("@ A @", "@ Q @")
+    )
+    with pytest.raises(PeftrefError) as raised:
+        read(text, catalog["lora"].name)
+    problems = raised.value.problems
+    assert {problem.code for problem in problems} == {"unknown-leaf"}
+    assert [problem.place.line for problem in problems if problem.place] == [
+        number for number, line in enumerate(text.splitlines(), 1) if "{A: lora" in line
+    ]
+    with pytest.raises(PeftrefError, match="unknown-setting"):
+        read((catalog["lora"].read_text()).replace("dropout: lora_dropout", "drop: lora_dropout"))
 
 
 def test_every_field_is_explained() -> None:
@@ -51,7 +69,8 @@ def test_fields_that_are_comments_can_be_used() -> None:
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_technique_can_be_the_base(base: Technique) -> None:
     found = validate(Technique, read_yaml(derive("mine", base), "mine.yaml"), "a technique")
-    expected = base.model_copy(update={"name": "mine", "title": f"mine, from {base.title}", "source": None})
+    own = {"source": None, "peers": FrozenMap(), "note": None}
+    expected = base.model_copy(update={"name": "mine", "title": f"mine, from {base.title}", **own})
     assert found == expected
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peftref.report.fit import longest, pieces, wrap
 from peftref.report.forms import to_csv, to_html, to_json, to_markdown, to_rich
 from peftref.report.latex import latex_table
 from peftref.report.page import page
@@ -93,7 +94,7 @@ def test_rich_draws_letters_as_they_are() -> None:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=80)
-    console.print(to_rich(Table((Column("a", "[bold]a"),), ({"a": "[red]b"},))))
+    console.print(to_rich(Table((Column("a", "[bold]a"),), ({"a": "[red]b"},)), 80))
     text = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO, as given
     assert "[bold]a" in text
     assert "[red]b" in text
@@ -105,3 +106,31 @@ def test_a_page_loads_nothing() -> None:
     assert "x &amp; y" in text
     assert "http" not in text
     assert "src=" not in text
+
+
+@given(st.text(st.sampled_from("ab-/,(·) "), max_size=40), st.integers(1, 20))
+def test_a_wrapped_text_is_the_text(text: str, width: int) -> None:
+    lines = wrap(text, width)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    parts = [piece.strip() for piece in pieces(text)]
+    assert all(len(line) <= width or line.strip() in parts for line in lines)
+
+
+@given(tables(), st.integers(20, 160))
+def test_no_word_is_broken_at_any_width(table: Table, width: int) -> None:
+    text = to_rich(table, width).plain
+    cells = [cell for row in [[column.heading for column in table.columns], *table.cells()] for cell in row]
+    parts = [piece.strip() for cell in cells[len(table.columns) :] for piece in pieces(cell)]
+    assert all(part in text for part in parts)
+    if max(map(longest, cells)) + 4 <= width:
+        assert max(map(len, text.splitlines()), default=0) <= width
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_the_typology_of_the_catalog_fits(width: int) -> None:
+    from peftref.analyse.rows import catalog_rows
+    from peftref.report.typology import typology_table
+
+    for everything in (False, True):
+        text = to_rich(typology_table(catalog_rows(), all_columns=everything), width).plain
+        assert max(map(len, text.splitlines())) <= width

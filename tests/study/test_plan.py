@@ -79,15 +79,18 @@ def test_rates_are_tried_once_and_at_most_so_many_more(grid: list[float], widen:
     step=st.sampled_from([1, 2, 3, 8]),
     target=st.integers(1, 300_000),
 )
-def test_the_budget_finds_the_nearest_size(slope: int, base: int, step: int, target: int) -> None:
+def test_a_budget_is_a_ceiling_and_the_largest_size_below_it_is_found(
+    slope: int, base: int, step: int, target: int
+) -> None:
     def resize(_: str, value: int) -> int:
         if value % step:
             raise fail("setting-size", "not divisible")
         return value
 
     found = fit_budget(0, "r", target, resize, lambda size: base + slope * size)
-    sizes = range(step, 300_000 // slope + 2 * step, step)
-    nearest = min(abs(base + slope * size - target) for size in sizes)
-    assert abs(found.trained - target) == nearest
+    below = [size for size in range(step, 300_000 // slope + 2 * step, step) if base + slope * size <= target]
+    assert found.value == (below[-1] if below else step)
+    assert (found.trained <= target) == bool(below)
+    assert ("smallest" in found.note) == (not below)
     assert found.value is not None
     assert found.trained == base + slope * found.value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sysconfig
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -35,7 +36,11 @@ def test_everything_that_is_asked_for_is_in_the_lock() -> None:
 @pytest.mark.skipif("PEFTREF_UNLOCKED" in os.environ, reason="an environment that is not made from the lock")
 def test_everything_that_is_installed_is_in_the_lock() -> None:
     pinned = {plain(pin.name): pin.specifier for pin in PINS if pin.marker is None or pin.marker.evaluate()}
-    installed = {plain(each.name): each.version for each in metadata.distributions() if plain(each.name) not in OURS}
+    installed = {
+        plain(each.name): each.version
+        for each in metadata.distributions(path=[sysconfig.get_path("purelib")])
+        if plain(each.name) not in OURS
+    }
     assert set(installed) <= set(pinned), "make lock, and a new environment"
     other = {
         name: version

@@ -179,7 +179,13 @@ def test_the_report_says_what_the_records_hold(small: Compare, tmp_path: Path) -
 def test_ctrl_c_keeps_what_is_finished(tiny_host: Path, small_data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "peftref", "compare", "ia3", "--host", str(tiny_host), "--data", str(small_data)]
     command += ["--no-measure", "--steps", "4000", "--seeds", "2", "--lrs", "1e-3", "--out", str(tmp_path / "study")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
+    )
     while not (tmp_path / "study" / "plan.json").exists() and process.poll() is None:
         time.sleep(0.05)
     time.sleep(0.5)

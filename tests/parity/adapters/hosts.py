@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers as tf
+from safetensors.torch import load_file
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 TEXT: dict[str, Any] = {"vocab_size": 16, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -53,7 +54,7 @@ def write_host(family: str) -> None:
 def batch(family: str) -> dict[str, torch.Tensor]:
     """What the host of a family is run on."""
     generator = torch.Generator().manual_seed(1)
-    if family == "vit":
-        return {"pixel_values": torch.randn(2, 3, 8, 8, generator=generator, dtype=torch.double)}
+    if family == "vit":  # normal numbers have other last digits with other vector instructions, so that these are kept
+        return load_file(FIXTURES / "vit" / "batch.safetensors")
     ids = torch.randint(3, 16, (2, 5), generator=generator)
     return {"input_ids": ids, "decoder_input_ids": ids[:, :4]} if family in ("t5", "bart") else {"input_ids": ids}

@@ -82,15 +82,6 @@ class InitCall:
         found = settings.get(value) if isinstance(value, str) else value
         return float(found) if isinstance(found, int | float) else None
 
-    def source(self, tensor: str, values: Mapping[str, str]) -> str:
-        """The init as torch source; `values` gives the source text of settings and of quantities of the host.
-
-        >>> parse_init({"uniform": "bound"}).source("self.A", {"bound": "0.1"})
-        'nn.init.uniform_(self.A, -0.1, 0.1)'
-        """
-        holes = {name: values[value] if isinstance(value, str) else repr(value) for name, value in self.arguments}
-        return self.row.torch.format(t=tensor, **holes)
-
 
 def _parameter(row: Init, name: str) -> Parameter:
     found = row.parameter(name)

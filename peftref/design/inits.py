@@ -56,6 +56,14 @@ class Init:
         """The parameter of a name."""
         return next((parameter for parameter in self.parameters if parameter.name == name), None)
 
+    def source(self, tensor: str, arguments: Mapping[str, str]) -> str:
+        """The init as torch source. tensor: the source of what is filled; arguments: the source of each argument, by parameter.
+
+        >>> INITS["uniform"].source("self.A", {"bound": "0.1"})
+        'nn.init.uniform_(self.A, -0.1, 0.1)'
+        """
+        return self.torch.format(t=tensor, **arguments)
+
 
 def _number(name: str, about: str, default: Argument | None = None) -> Parameter:
     return Parameter(name, "number", about, default)

@@ -13,7 +13,7 @@ from peftref.core.problem import fail
 from peftref.design.placement import copy_name, numbers
 from peftref.language.expr import Name
 from peftref.modules.compile.module import Inserted, load_class
-from peftref.modules.compile.site_source import value_source
+from peftref.modules.compile.site_source import value_plan
 from peftref.modules.folds import OWNER, Fold, folds, stage
 from peftref.modules.originals import put_values
 from peftref.modules.running.bare import module_at, parameter_name
@@ -180,7 +180,7 @@ def _made(fold: Fold, inserted: Inserted, owner: Values) -> dict[str, Tensor]:
     placement, settings = fold.placement, inserted.technique.settings
     sizes = {**numbers(placement.site, settings), **numbers(fold.site, settings)}
     values = {name: value for name, value in fold.values.items() if value != Name(name)}
-    source = value_source("Merged", placement.insertion, fold.rule.scope, values, sizes)
+    source = value_plan("Merged", placement.insertion, fold.rule.scope, values, sizes).source()
     leaves = {
         leaf: _exact(inserted.leaf(copy_name(placement.insertion.leaves[leaf], placement.site)))
         for leaf in source.leaves

@@ -8,7 +8,7 @@ from peftref.analyse.group import groups
 from peftref.design.placement import placements
 from peftref.design.technique import Technique
 from peftref.host.locate.resolve import resolve
-from peftref.modules.compile.site_source import alone_source, site_source
+from peftref.modules.compile.site_source import alone_plan, site_plan
 
 if TYPE_CHECKING:
     from peftref.host.locate.resolve import HostLike
@@ -19,10 +19,12 @@ def code_of(technique: Technique, host: HostLike) -> str:
     there = resolve(host)
     texts: dict[str, list[str]] = {}
     for group in groups(technique, placements(technique, there)):
-        source, alone = site_source(technique, group[0]), alone_source(technique, group[0])
-        texts.setdefault(source.text, []).extend(each.site.name for each in group)
+        plan, alone = site_plan(technique, group[0]), alone_plan(technique, group[0])
+        texts.setdefault(plan.source().text, []).extend(each.site.name for each in group)
         if alone is not None:
-            texts.setdefault(alone.text, []).extend(f"{each.site.name} where nothing else acts" for each in group)
+            texts.setdefault(alone.source().text, []).extend(
+                f"{each.site.name} where nothing else acts" for each in group
+            )
     if not texts:
         return f"# {technique.name} adds no module: it trains parameters of the host itself\n"
     parts = []

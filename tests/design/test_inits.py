@@ -22,11 +22,16 @@ EXAMPLES |= {"coordinates": {"coordinates": "P"}, "evened": {"evened": {"one": "
 EXAMPLES |= {"uniform": {"uniform": 0.1}, "copy": {"copy": "W"}, "random_indices": {"random_indices": 9}}
 
 
+def source_of(call: InitCall, tensor: str, sources: dict[str, str]) -> str:
+    given = dict(call.arguments)
+    return call.row.source(tensor, {k: sources[v] if isinstance(v, str) else repr(v) for k, v in given.items()})
+
+
 def start(init: object, *shape: int, **settings: float) -> torch.Tensor:
     call = parse_init(init)
     tensor = torch.full(shape, -1) if call.row.whole else torch.full(shape, torch.nan)
     sources = {"W": "W", "E": "E", "P": "P", "Z": "Z", **{name: repr(value) for name, value in settings.items()}}
-    source = call.source("tensor", sources)
+    source = source_of(call, "tensor", sources)
     names = {
         "torch": torch,
         "nn": nn,
@@ -73,7 +78,7 @@ def test_every_row_runs_and_says_what_is_certain(name: str) -> None:
     before = torch.random.get_rng_state()
     with torch.no_grad():
         exec(
-            call.source("t", {"W": "W", "E": "E", "P": "P", "Z": "Z"}),
+            source_of(call, "t", {"W": "W", "E": "E", "P": "P", "Z": "Z"}),
             {"torch": torch, "nn": nn, "math": math, "t": torch.empty_like(tensor), "W": W, "E": E, "P": P, "Z": Z}
             | {"svd": Decompositions().svd},
         )

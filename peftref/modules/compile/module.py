@@ -25,7 +25,7 @@ from peftref.language.rewrite.cost import Load
 from peftref.language.rewrite.share import read_by, together
 from peftref.modules.compile import functions as op
 from peftref.modules.compile.decompose import Decompositions
-from peftref.modules.compile.site_source import SiteSource, alone_source, site_source
+from peftref.modules.compile.site_source import SitePlan, SiteSource, alone_plan, site_plan
 from peftref.modules.running.bound import Bound
 from peftref.modules.running.carry import Carry
 from peftref.modules.running.flow import Context, Flow
@@ -76,9 +76,8 @@ class Inserted(nn.Module):
         self.runs: dict[str, list[Run]] = {}
         self.bounds: list[Bound] = []
         made = _classes(technique, load or Load())
-        plain = [made.source(placement) for placement in placed]
         alone = [made.alone(placement) for placement in placed]
-        asked = [() if one else source.products for source, one in zip(plain, alone, strict=True)]
+        asked = [() if one else made.products(placement) for placement, one in zip(placed, alone, strict=True)]
         shared_by = together([placement.site for placement in placed], asked)
         self.sources = [
             made.source(placement, products if shared else ())
@@ -155,23 +154,35 @@ class _Classes:
     def __init__(self, technique: Technique, load: Load) -> None:
         self.technique = technique
         self.batch = load
+        self.plans: dict[tuple[Any, ...], SitePlan] = {}
         self.sources: dict[tuple[Any, ...], SiteSource] = {}
         self.lonely: dict[tuple[Any, ...], SiteSource | None] = {}
         self.classes: dict[str, type[nn.Module]] = {}
 
-    def source(self, placement: Placement, stacked: tuple[str, ...] = ()) -> SiteSource:
-        """The source for a placement."""
+    def products(self, placement: Placement) -> tuple[str, ...]:
+        """The leaves of a placement whose product with x can be made together with those of other sites."""
+        return self._plan(placement).products
+
+    def source(self, placement: Placement, stacked: tuple[str, ...]) -> SiteSource:
+        """The source for a placement. stacked: the leaves whose product with x is made elsewhere."""
         key = (*self._key(placement), stacked)
         if key not in self.sources:
-            self.sources[key] = site_source(self.technique, placement, load=self.batch, stacked=stacked)
+            self.sources[key] = self._plan(placement).source(stacked)
         return self.sources[key]
 
     def alone(self, placement: Placement) -> SiteSource | None:
         """The source for a placement where nothing else acts at its site, if that form is cheaper."""
         key = self._key(placement)
         if key not in self.lonely:
-            self.lonely[key] = alone_source(self.technique, placement, load=self.batch)
+            plan = alone_plan(self.technique, placement, load=self.batch)
+            self.lonely[key] = None if plan is None else plan.source()
         return self.lonely[key]
+
+    def _plan(self, placement: Placement) -> SitePlan:
+        key = self._key(placement)
+        if key not in self.plans:
+            self.plans[key] = site_plan(self.technique, placement, load=self.batch)
+        return self.plans[key]
 
     def _key(self, placement: Placement) -> tuple[Any, ...]:
         """What the source of a placement follows from."""
@@ -241,9 +252,7 @@ def initialise(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(zlib.crc32(copy.name.encode(), seed % 2**32))  # a CPU's generator takes 32 bits of it
         try:
-            exec(
-                row.torch.format(t="t", **holes), space
-            )  # the text of the init table, with numbers and names of quantities
+            exec(row.source("t", holes), space)  # the text of the init table, with numbers and names of quantities
         except RuntimeError as error:
             text = f"the init {row.name} has no {list(copy.shape)} numbers to give to {copy.name}"
             note = f"torch said: {str(error).splitlines()[0]}"

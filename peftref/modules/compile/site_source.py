@@ -15,7 +15,7 @@ from peftref.language.expr import Expr, names, walk
 from peftref.language.rewrite.computed import computed
 from peftref.language.rewrite.constant import foldable
 from peftref.language.rewrite.cost import Load, Meter
-from peftref.language.rewrite.optimise import Decision, optimise
+from peftref.language.rewrite.optimise import optimise
 from peftref.language.rewrite.share import product, products
 from peftref.language.scope import Leaf, Scope
 from peftref.language.show import show
@@ -25,10 +25,10 @@ from peftref.modules.compile.module_name import class_name
 
 @dataclass(frozen=True)
 class SiteSource:
-    """A generated class: its name and text, what its forward reads and gives, its leaves, the decisions behind its form.
+    """A generated class: its name and text, what its forward reads and gives, and its leaves.
 
-    mixes: whether it reads other tokens, and so needs to know the running call. products: the leaves whose product with x can be
-    made together with those of other sites; stacked: those whose product is.
+    mixes: whether it reads other tokens, and so needs to know the running call. stacked: the leaves whose product with x is made
+    together with those of other sites.
     """
 
     name: str
@@ -36,28 +36,65 @@ class SiteSource:
     reads: tuple[str, ...]
     gives: tuple[str, ...]
     leaves: tuple[str, ...]
-    values: tuple[Expr, ...]
-    decisions: tuple[Decision, ...]
     mixes: bool = False
-    products: tuple[str, ...] = ()
     stacked: tuple[str, ...] = ()
 
     def __deepcopy__(self, memo: object) -> SiteSource:
         return self
 
 
-def site_source(
-    technique: Technique, placement: Placement, *, load: Load | None = None, stacked: tuple[str, ...] = ()
-) -> SiteSource:
-    """The class of a technique at one of its sites."""
+@dataclass(frozen=True)
+class SitePlan:
+    """What a class will compute: its name, and each of its values in its cheapest form over the leaves of an insertion.
+
+    sizes: sizes and settings as numbers. labels: names that the author gave to parts. products: the leaves whose product with x
+    can be made together with those of other sites.
+    """
+
+    name: str
+    insertion: Insertion
+    scope: Scope
+    values: Mapping[str, Expr]
+    sizes: Mapping[str, int | float]
+    labels: Mapping[Expr, str]
+    leaves: tuple[str, ...]
+    products: tuple[str, ...]
+
+    def source(self, stacked: tuple[str, ...] = ()) -> SiteSource:
+        """The class as source. stacked: the leaves whose product with x is made elsewhere."""
+        leaves, wanted = self.insertion.leaves, list(self.values.values())
+        read = frozenset().union(*(names(value) for value in wanted))
+        quantities = [name for name, entry in self.scope.entries.items() if entry.role == "quantity"]
+        used = [name for name in quantities if name in read] + sorted(name for name in read if "." in name)
+        whole = {name: value for name, value in self.sizes.items() if isinstance(value, int)}
+        tensors = {name: _read(leaves[name], whole) for name in self.leaves}
+        tensors |= {name: name.replace(".", "_") for name in used}
+        nodes = {node for value in wanted for node in walk(value)}
+        labels = {expr: label for expr, label in self.labels.items() if expr in nodes}
+        given = {product(leaf): f"self.project_{leaf}(x)" for leaf in stacked}
+        kept = _kept(self.scope, wanted, leaves, self.sizes, tensors, labels)
+        for block in kept:
+            given |= dict(zip(block.parts, block.names, strict=True))
+        emitter = Emitter(self.scope, self.sizes, tensors, labels, given)
+        results = emitter.block(wanted)
+        mixes = any("self.context" in line for line in (*emitter.lines, *results))
+        more = (*(f"project_{leaf}" for leaf in stacked), *(["context"] if mixes else []))
+        body = [block.call for block in kept] + emitter.lines
+        reads = [tensors[name] for name in used]
+        text = _class(self.name, self.insertion, self.leaves, more, kept, reads, body, results)
+        return SiteSource(self.name, text, tuple(used), tuple(self.values), self.leaves, mixes, stacked)
+
+
+def site_plan(technique: Technique, placement: Placement, *, load: Load | None = None) -> SitePlan:
+    """What a technique computes at one of its sites."""
     site, effect = placement.site, placement.effect
     title, sizes = class_name(technique.name, site.slot), numbers(site, technique.settings)
-    values, given = computed(effect, site.lacks, sizes), placement.insertion
-    return value_source(title, given, effect.scope, values, sizes, labels=effect.labels, load=load, stacked=stacked)
+    values = computed(effect, site.lacks, sizes)
+    return value_plan(title, placement.insertion, effect.scope, values, sizes, labels=effect.labels, load=load)
 
 
-def alone_source(technique: Technique, placement: Placement, *, load: Load | None = None) -> SiteSource | None:
-    """The class where a technique acts alone on a whole linear map, if adding to the weight first is the cheaper form."""
+def alone_plan(technique: Technique, placement: Placement, *, load: Load | None = None) -> SitePlan | None:
+    """What a technique computes alone on a whole linear map, if adding to the weight first is the cheaper form."""
     site, effect, given = placement.site, placement.effect, placement.insertion
     if not site.whole:
         return None
@@ -65,10 +102,10 @@ def alone_source(technique: Technique, placement: Placement, *, load: Load | Non
     found = alone(given, effect, site.lacks, sizes, meter(technique, placement, load or Load()))
     if found is None:
         return None
-    return value_source(title, given, effect.scope, {"h": found.value}, sizes, labels=effect.labels, load=load)
+    return value_plan(title, given, effect.scope, {"h": found.value}, sizes, labels=effect.labels, load=load)
 
 
-def value_source(
+def value_plan(
     title: str,
     insertion: Insertion,
     scope: Scope,
@@ -77,39 +114,13 @@ def value_source(
     *,
     labels: Mapping[Expr, str] = MappingProxyType({}),
     load: Load | None = None,
-    stacked: tuple[str, ...] = (),
-) -> SiteSource:
-    """The class that computes some values over the leaves of an insertion, each in its cheapest form."""
-    leaves = insertion.leaves
-    quantities = [name for name, entry in scope.entries.items() if entry.role == "quantity"]
-    measure = Meter.training(scope, leaves.values(), sizes, load or Load())
-    decisions: list[Decision] = []
-    better: dict[str, Expr] = {}
-    for name, value in values.items():
-        better[name], made = optimise(value, measure)
-        decisions += made
+) -> SitePlan:
+    """Some values over the leaves of an insertion, each brought into its cheapest form."""
+    measure = Meter.training(scope, insertion.leaves.values(), sizes, load or Load())
+    better = {name: optimise(value, measure)[0] for name, value in values.items()}
     read = frozenset().union(*(names(value) for value in better.values()))
-    used = [name for name in quantities if name in read] + sorted(name for name in read if "." in name)
-    own = tuple(name for name in leaves if name in read)
-    tensors = {name: _read(leaves[name], measure.sizes) for name in own}
-    tensors |= {name: name.replace(".", "_") for name in used}
-    nodes = {node for value in better.values() for node in walk(value)}
-    own_labels = {expr: label for expr, label in labels.items() if expr in nodes}
-    given = {product(leaf): f"self.project_{leaf}(x)" for leaf in stacked}
-    kept = _kept(scope, better.values(), leaves, sizes, tensors, own_labels)
-    for block in kept:
-        given |= dict(zip(block.parts, block.names, strict=True))
-    emitter = Emitter(scope, sizes, tensors, own_labels, given)
-    results = emitter.block(list(better.values()))
-    mixes = any("self.context" in line for line in (*emitter.lines, *results))
-    more = (*(f"project_{leaf}" for leaf in stacked), *(["context"] if mixes else []))
-    body = [line for block in kept for line in (block.call,)] + emitter.lines
-    text = _class(title, insertion, own, more, kept, [tensors[name] for name in used], body, results)
-    values_made = tuple(better.values())
-    asked = products(values_made, own, measure)
-    return SiteSource(
-        title, text, tuple(used), tuple(better), own, values_made, tuple(decisions), mixes, asked, stacked
-    )
+    own = tuple(name for name in insertion.leaves if name in read)
+    return SitePlan(title, insertion, scope, better, sizes, labels, own, products(better.values(), own, measure))
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,26 @@ def test_depth_is_exact() -> None:
     assert codes("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)) == ["yaml-depth"]
 
 
+@pytest.mark.parametrize(
+    ("before", "levels", "unit"),
+    [("", 0, "["), ("a: ", 1, "["), ("a:\n- ", 2, "{b: "), ("", 0, "- ")],
+)
+@pytest.mark.parametrize("times", [MAX_DEPTH + 1, 900, 1_100, 10_000])
+@pytest.mark.parametrize("loader", ["CSafeLoader", "SafeLoader"])
+def test_depth_has_one_place_with_every_reader(
+    before: str, levels: int, unit: str, times: int, loader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libyaml reads ahead and may refuse deep nesting by itself; which PyYAML is installed must not be seen."""
+    monkeypatch.setattr(yaml_source, "_LOADER", getattr(yaml, loader, yaml.SafeLoader))
+    with pytest.raises(PeftrefError) as error:
+        read_yaml(before + unit * times, "t.yaml")
+    assert [problem.code for problem in error.value.problems] == ["yaml-depth"]
+    place = error.value.problems[0].place
+    assert place is not None
+    column = len(before.rpartition("\n")[2]) + (MAX_DEPTH - levels) * len(unit) + 1
+    assert (place.line, place.column) == (before.count("\n") + 1, column)
+
+
 def test_bytes() -> None:
     assert decode("a: é".encode(), "t") == "a: é"
     assert decode(b"\xef\xbb\xbfa: 1", "t") == "a: 1"

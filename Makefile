@@ -15,7 +15,7 @@ help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 $(VENV)/.ready: pyproject.toml requirements.lock
-	$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV) || python3 -m venv --clear $(VENV)
 	grep -v '^torch==' requirements.lock > $(VENV)/others.lock
 	$(BIN)/pip install --quiet "$(TORCH)" --requirement $(VENV)/others.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
@@ -37,16 +37,13 @@ lock: ## resolve everything anew, as new as it may be, into requirements.lock (n
 
 # The release checks: see CONTRIBUTING.md. Each has an environment of its own, and PEFTREF_UNLOCKED tells the test of the lock.
 test-newest: ## all tests with the newest of everything but torch
-	$(PYTHON) -m venv .venv-newest
+	$(PYTHON) -m venv --clear .venv-newest
 	.venv-newest/bin/pip install --quiet --upgrade --upgrade-strategy eager "$(TORCH)" --editable ".[dev]"
 	PEFTREF_UNLOCKED=1 OMP_NUM_THREADS=1 .venv-newest/bin/pytest -n $(JOBS)
 
-test-oldest: ## all tests with the oldest that pyproject.toml allows (needs uv)
-	$(PYTHON) -m venv .venv-oldest
-	echo "$(TORCH)" | $(UV) pip compile pyproject.toml - --extra dev --resolution lowest-direct --python-version 3.11 \
-		--no-header --no-annotate --quiet | grep -v '^torch==' > .venv-oldest/oldest.lock
-	.venv-oldest/bin/pip install --quiet "$(TORCH)" --requirement .venv-oldest/oldest.lock
-	.venv-oldest/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+test-oldest: ## all tests with the oldest that pyproject.toml allows, torch too (needs uv)
+	$(PYTHON) -m venv --clear .venv-oldest
+	$(UV) pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct --editable ".[dev]"
 	PEFTREF_UNLOCKED=1 OMP_NUM_THREADS=1 .venv-oldest/bin/pytest -n $(JOBS)
 
 test-arithmetic: setup ## all tests on other code paths of the math libraries, and on one and two threads
@@ -55,6 +52,6 @@ test-arithmetic: setup ## all tests on other code paths of the math libraries, a
 	OMP_NUM_THREADS=2 $(BIN)/pytest -n 1
 
 test-wheel: ## the README's commands with a wheel and no extras
-	$(PYTHON) -m venv .venv-wheel
+	$(PYTHON) -m venv --clear .venv-wheel
 	.venv-wheel/bin/pip install --quiet "$(TORCH)" .
 	.venv-wheel/bin/python tests/wheel.py

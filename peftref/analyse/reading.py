@@ -7,6 +7,7 @@ from functools import cached_property
 
 from peftref.analyse.form import Form, forms
 from peftref.analyse.merge import Blocked, Merge, merge_rules
+from peftref.analyse.structure import Structure, structure
 from peftref.design.insertion import Insertion, insertions
 from peftref.design.technique import Technique
 from peftref.language.check import Effect
@@ -38,6 +39,15 @@ class Reading:
     def meeting(self) -> tuple[Part, ...]:
         """The parts that meet a quantity of the host, not what is only carried on."""
         return tuple(part for part in self.parts if part.form.quantity not in part.effect.carried)
+
+    @cached_property
+    def changes(self) -> dict[int, Structure | None]:
+        """The structure of the change of the weight by each effect, by its id; none where it is no change of a weight."""
+        effects = [effect for insertion in self.insertions for effect in insertion.told.values()]
+        return {
+            id(effect): structure(rule, self.technique.settings) if isinstance(rule, Merge) else None
+            for effect, rule in zip(effects, self.rules, strict=True)
+        }
 
     @cached_property
     def rules(self) -> tuple[Merge | Blocked, ...]:

@@ -60,7 +60,18 @@ def _joined(cells: Iterator[Cell] | list[Cell], tuned: Cell) -> Cell:
 
 
 def _intra(reading: Reading) -> Cell:
-    return _joined([connectivity(part) for part in reading.parts], Cell("none", "it adds no tensor"))
+    cells = [connectivity(part, reading.changes.get(id(part.effect))) for part in reading.parts]
+    return _joined(cells, Cell("none", "it adds no tensor"))
+
+
+def _change(reading: Reading) -> Cell:
+    cells = [
+        Cell(change.show(), rule.show())
+        for rule, change in zip(reading.rules, reading.changes.values(), strict=True)
+        if change is not None
+    ]
+    own = Cell("no bound of its rank", "tune in its file") if reading.technique.tune != "none" else None
+    return _joined(cells, own or Cell("none", "no weight is changed, or what is done is no change of one"))
 
 
 def _inter(reading: Reading) -> Cell:
@@ -252,6 +263,7 @@ PROPERTIES: dict[str, Callable[[Reading], Cell]] = {
     "extra length": _length,
     "extra latency": _latency,
     "input kept for backward": _saved,
+    "change of weight": _change,
     "trained": _trained,
 }
 """The columns, in their order: the nine properties of PEFT-Ref, and what users ask for beside them."""

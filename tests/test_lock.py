@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+import sys
 import sysconfig
 import tomllib
 from importlib import metadata
@@ -33,19 +35,37 @@ def test_everything_that_is_asked_for_is_in_the_lock() -> None:
             assert each.specifier.contains(version, prereleases=True), f"{each} is locked as {version}: make lock"
 
 
-def brought(name: str) -> set[str]:
+def brought(name: str, *, extras: bool = True) -> set[str]:
     """What a distribution asks for, and what that asks for; whatever is installed of it."""
     found: set[str] = set()
     left = [name]
     while left:
         try:
-            asked = metadata.requires(left.pop()) or []
+            asked = map(Requirement, metadata.requires(left.pop()) or [])
         except metadata.PackageNotFoundError:
             continue
-        new = {plain(Requirement(each).name) for each in asked} - found
+        new = {
+            plain(each.name) for each in asked if extras or each.marker is None or each.marker.evaluate({"extra": ""})
+        }
+        left += new - found
         found |= new
-        left += new
     return found
+
+
+def test_what_is_imported_is_asked_for() -> None:
+    """Whatever the package imports comes with it, or is a peer that an extra names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [plain(Requirement(each).name) for each in project["dependencies"]]
+    there = {*asked, *(name for each in asked for name in brought(each, extras=False))}
+    for extra in ("peers", "quantized"):
+        there |= {plain(Requirement(each).name) for each in project["optional-dependencies"][extra]}
+    made_by = metadata.packages_distributions()
+    for path in (ROOT / "peftref").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for name in {each.partition(".")[0] for each in names} - sys.stdlib_module_names - {"peftref"}:
+                assert there & {plain(each) for each in made_by.get(name, ())}, f"{path.name} imports {name}"
 
 
 @pytest.mark.skipif("PEFTREF_UNLOCKED" in os.environ, reason="an environment that is not made from the lock")

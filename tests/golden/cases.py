@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -453,6 +454,11 @@ def from_peft(folder: Path, **fields: Any) -> object:
     return read_peft(place, model)
 
 
+def without_peft(folder: Path) -> object:
+    with mock.patch.dict(sys.modules, {"peft": None}):
+        return read_peft(folder, build("bert"))
+
+
 def from_pickle(folder: Path) -> object:
     model, place = checkpoint(folder)
     (place / "adapter_model.safetensors").rename(place / "adapter_model.bin")
@@ -543,6 +549,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "checkpoint-damaged": cut_checkpoint,
     "checkpoint-missing": lambda folder: read_peft(folder, build("bert")),
     "checkpoint-pickled": from_pickle,
+    "peft-missing": without_peft,
     "peer-differs": lambda folder: write_peft(attach(build("bert"), load("fourierft", k=5)), folder / "there"),
     "peer-field": lambda folder: from_peft(folder, bias="all", layer_replication=[[0, 1]], new=3),
     "peer-refuses": lambda folder: from_peft(folder, target_modules=["q_proj"]),

@@ -16,6 +16,7 @@ from torch import nn
 from peftref.core.problem import PeftrefError, fail
 from peftref.design.load import load
 from peftref.design.opaque import Fresh, Opaque
+from peftref.exchange.peft.installed import need_peft
 from peftref.exchange.peft.write import write_peft
 from peftref.host.host import Host
 from peftref.host.locate.resolve import resolve
@@ -109,8 +110,9 @@ class Wrapped:
 def attach_opaque(model: PreTrainedModel, technique: Opaque, *, seed: int = 0) -> Wrapped:
     """Puts an opaque technique on a host in place; the host is frozen, and must not be used for anything else afterwards.
 
-    Raises PeftrefError `peer-refuses` where the library makes nothing of it.
+    Raises PeftrefError `peft-missing`, and `peer-refuses` where the library makes nothing of it.
     """
+    need_peft()
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType, TaskType, get_peft_model
 
     if technique.type not in PeftType.__members__:

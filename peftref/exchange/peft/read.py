@@ -20,6 +20,7 @@ from peftref.exchange.peft import fields
 from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.alike import refuse_others, unlike
 from peftref.exchange.peft.front import in_front, times
+from peftref.exchange.peft.installed import need_peft
 from peftref.exchange.peft.shell import peft_model
 from peftref.exchange.peft.standing import places
 from peftref.exchange.stands import moved
@@ -48,10 +49,11 @@ def read_peft(source: str | Path | Checkpoint, model: PreTrainedModel, name: str
 
     source: a local folder, a hub name, or a checkpoint that was read. The technique is the one in the catalogs that expresses it.
 
-    Raises PeftrefError `checkpoint-missing`, `checkpoint-pickled`, `checkpoint-damaged`, `no-peer` where no technique expresses
+    Raises PeftrefError `peft-missing`, `checkpoint-missing`, `checkpoint-pickled`, `checkpoint-damaged`, `no-peer` where no technique expresses
     its type and fields, `peer-field` with every field that none of them can express, `peer-targets` where it stands on modules
     that are no slots, `peer-refuses`, `peer-differs` for tensors that do not fit; the host is untouched then.
     """
+    need_peft()
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
     host = resolve(model)
     base = _technique(checkpoint)

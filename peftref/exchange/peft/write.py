@@ -14,6 +14,7 @@ from peftref.design.write import whole_folder
 from peftref.exchange.peft import form as exchange
 from peftref.exchange.peft.alike import refuse_others, unlike, unshared
 from peftref.exchange.peft.front import front_fields, unread
+from peftref.exchange.peft.installed import need_peft
 from peftref.exchange.peft.shell import peft_model
 from peftref.modules.attached import Attached
 from peftref.modules.own_parameters import own_parameters
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def write_peft(attached: Attached, folder: str | Path) -> Path:
     """Writes a module so that `PeftModel.from_pretrained` loads it on the same host with the same outputs; returns the folder.
 
-    A task head that is trained beside it is written too. Raises PeftrefError `no-peer`, `peer-slice`, `peer-refuses`,
+    A task head that is trained beside it is written too. Raises PeftrefError `no-peer`, `peft-missing`, `peer-slice`, `peer-refuses`,
     `peer-differs` where peft would make other frozen tensors than the module has, `save-place`; nothing is written then.
     """
     target = Path(folder)
@@ -37,6 +38,7 @@ def write_peft(attached: Attached, folder: str | Path) -> Path:
         raise fail(
             "no-peer", peer.refused or f"{exchange.LIBRARY} keeps the tensors of {technique.name} in another form"
         )
+    need_peft()
     leaves = {copy.name: module.leaf(copy.name).detach() for copy in module.copies}
     fields = exchange.config(technique, host, leaves)
     front = front_fields(fields["peft_type"], attached.model)

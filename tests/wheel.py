@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -23,9 +24,10 @@ def main() -> int:
     commands = [line for text in blocks for line in text.strip().splitlines() if line.startswith("peftref ")]
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
+        own = os.environ | {"XDG_CONFIG_HOME": f"{folder}/config", "PEFTREF_CACHE": f"{folder}/cache"}
         for command in commands:
             words = [sys.executable, "-P", "-m", *shlex.split(command)]
-            done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+            done = subprocess.run(words, cwd=folder, env=own, capture_output=True, text=True, check=False)
             failed += done.returncode != 0
             print("ok  " if done.returncode == 0 else "FAIL", command, done.stderr.strip())
     return int(failed > 0)

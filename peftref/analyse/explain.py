@@ -18,7 +18,8 @@ from peftref.language.expr import Call, Expr, walk
 from peftref.language.rewrite.computed import computed
 from peftref.language.rewrite.constant import foldable
 from peftref.language.rewrite.cost import Cost, Load
-from peftref.language.rewrite.optimise import Decision, optimise
+from peftref.language.rewrite.optimise import optimise
+from peftref.language.rewrite.rule import Decision
 from peftref.language.rewrite.share import products, together
 from peftref.language.show import show
 

@@ -15,8 +15,8 @@ from peftref.language.check import Effect
 from peftref.language.expr import Call, Expr, Name, Number, call, names
 from peftref.language.ops import TABLE
 from peftref.language.rewrite.constant import depends
-from peftref.language.rewrite.optimise import simplify
 from peftref.language.rewrite.output import addends, output, total
+from peftref.language.rewrite.simplify import simplify
 from peftref.language.scope import Scope
 
 Integration = Literal[

@@ -14,7 +14,7 @@ from peftref.design.procedures import PROCEDURES
 from peftref.design.technique import Technique
 from peftref.language.expr import Call, Expr, Name, Number, Text, names, rebuild, substitute
 from peftref.language.ops import TABLE
-from peftref.language.rewrite.optimise import simplify
+from peftref.language.rewrite.simplify import simplify
 from peftref.language.scope import Leaf
 from peftref.language.show import show
 

@@ -10,7 +10,7 @@ from peftref.design.placement import Placement
 from peftref.design.technique import Technique
 from peftref.host.host import Host
 from peftref.language.expr import Name, Number, names, substitute
-from peftref.language.rewrite.optimise import simplify
+from peftref.language.rewrite.simplify import simplify
 
 WORDS = {"b": "bias", "E": "embedding matrix"}
 """The quantities that a host may lack, in words."""

@@ -18,7 +18,7 @@ from peftref.language.check import Effect
 from peftref.language.expr import Call, Expr, Name, Number, Text, call, names, walk
 from peftref.language.kind import Kind, KindError
 from peftref.language.read_size import parse_size
-from peftref.language.rewrite.optimise import simplify
+from peftref.language.rewrite.simplify import simplify
 from peftref.language.scope import Entry, Scope
 from peftref.language.show import show
 from peftref.language.size import Size

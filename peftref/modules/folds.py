@@ -11,7 +11,7 @@ from peftref.design.placement import Placement
 from peftref.host.host import Host
 from peftref.host.site import Site
 from peftref.language.expr import Expr, Number, substitute
-from peftref.language.rewrite.optimise import simplify
+from peftref.language.rewrite.simplify import simplify
 from peftref.modules.compile.module import Inserted
 
 STAGES: Mapping[str, int] = {"linear": 0, "norm": 0, "sequence": 0, "activation": 1, "sublayer": 2}

@@ -14,7 +14,7 @@ from peftref.analyse.merge import Blocked, Merge, merge_rules
 from peftref.design.load import read
 from peftref.design.technique import Technique
 from peftref.language.expr import Call, Expr, Name, Number, Text, names, walk
-from peftref.language.rewrite.optimise import simplify
+from peftref.language.rewrite.simplify import simplify
 from peftref.language.scope import Scope
 from peftref.language.show import show
 from peftref.modules.compile.oracle import Array, Oracle

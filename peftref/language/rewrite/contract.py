@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from peftref.language import einsum
-from peftref.language.expr import Call, Expr, Number, Text, call
+from peftref.language.expr import Call, Expr, Name, Number, Text, call, walk
 from peftref.language.ops import TABLE
 from peftref.language.parse import parse_expression
 from peftref.language.rewrite.cost import Meter
@@ -16,6 +16,13 @@ from peftref.language.scope import Scope
 from peftref.language.size import Size
 
 MAX_OPERANDS = 8
+ORDER = "associate by cost"
+OPENED = {
+    "kron": "apply kron without forming it",
+    "block_diag": "apply blocks without forming the matrix",
+    "diag": "scale instead of multiplying by a diagonal matrix",
+}
+"""The laws that a contraction takes, by the op that it takes apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +38,8 @@ class _Node:
         return frozenset(index for axis in self.axes for index in axis)
 
 
-def contract(expr: Expr, meter: Meter) -> Expr:
-    """The cheapest expression with the value of a product; raises NotMultilinearError where it is no contraction.
+def contract(expr: Expr, meter: Meter) -> tuple[Expr, tuple[str, ...]]:
+    """The cheapest expression with the value of a product, and the laws that it takes; NotMultilinearError where it is no contraction.
 
     >>> from peftref.language.parse import parse_expression
     >>> from peftref.language.scope import Leaf, scope_at
@@ -42,16 +49,29 @@ def contract(expr: Expr, meter: Meter) -> Expr:
     >>> leaf = lambda name, *dims: Leaf(name, tuple(parse_size(dim) for dim in dims))
     >>> scope = scope_at("attention.query", {"A": leaf("A", "r", "d_in"), "B": leaf("B", "d_out", "r")}, {"r": 8})
     >>> meter = Meter(scope, {"r": 8, "d_in": 768, "d_out": 768}, Load(512, 64, frozenset("ABx")))
-    >>> show(contract(parse_expression("2 * B @ A @ x"), meter))
+    >>> show(contract(parse_expression("2 * B @ A @ x"), meter)[0])
     'B @ (2 * (A @ x))'
     """
     net = network(expr, meter.scope)
     if len(net.operands) == 1 and net.scalars and net.operands[0].axes == net.axes:
-        return _scale(net.operands[0].expr, _product(net.scalars), meter)
+        return _scale(net.operands[0].expr, _product(net.scalars), meter), (ORDER,)
     if not 1 < len(net.operands) <= MAX_OPERANDS:
         raise NotMultilinearError(f"{len(net.operands)} factors")
-    best = _Search(net, meter).best()
-    return _scale(best, _product(net.scalars), meter)
+    best = _scale(_Search(net, meter).best(), _product(net.scalars), meter)
+    opened = _opened(expr, frozenset(operand.expr for operand in net.operands))
+    named = tuple(law for op, law in OPENED.items() if op in opened)
+    return best, (*named, *([ORDER] if not named or _order(expr) != _order(best) else []))
+
+
+def _opened(expr: Expr, operands: frozenset[Expr]) -> frozenset[str]:
+    """The ops that the network took apart: those above its operands."""
+    if expr in operands or not isinstance(expr, Call):
+        return frozenset()
+    return frozenset({expr.op}).union(*(_opened(arg, operands) for arg in expr.args))
+
+
+def _order(expr: Expr) -> list[str]:
+    return [node.name for node in walk(expr) if isinstance(node, Name)]
 
 
 class _Search:

@@ -13,7 +13,7 @@ from peftref.language.einsum import parse_pattern
 from peftref.language.expr import Call, Expr, Name, Number, Text, walk
 from peftref.language.ops import TABLE
 from peftref.language.read_size import size_of
-from peftref.language.rewrite.optimise import simplify
+from peftref.language.rewrite.simplify import simplify
 from peftref.language.scope import Scope
 from peftref.modules.compile.atom import atom
 from peftref.modules.compile.contraction import contraction

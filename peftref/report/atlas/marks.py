@@ -10,7 +10,7 @@ from peftref.design.insertion import Insertion, insertions
 from peftref.design.technique import Technique
 from peftref.host.architecture import GROUPS, slots_of
 from peftref.language.expr import Expr, Name, walk
-from peftref.language.rewrite.optimise import simplify
+from peftref.language.rewrite.simplify import simplify
 from peftref.language.scope import Scope
 
 

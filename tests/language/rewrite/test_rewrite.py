@@ -16,7 +16,8 @@ from peftref.language.expr import Call, Expr, Name, walk
 from peftref.language.parse import parse_expression
 from peftref.language.read_size import parse_size
 from peftref.language.rewrite.cost import Load, Meter
-from peftref.language.rewrite.optimise import optimise, simplify
+from peftref.language.rewrite.optimise import optimise
+from peftref.language.rewrite.simplify import simplify
 from peftref.language.scope import Leaf, Scope, scope_at
 from peftref.language.show import show
 from peftref.modules.compile.oracle import Array, Oracle

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from peftref.language import einsum
 from peftref.language.expr import Call, Expr, Number, Text, call, rebuild
+from peftref.language.rewrite.rule import Rule
 from peftref.language.scope import Scope
 
 
-def applied(expr: Expr, scope: Scope) -> Expr:
+def apply_structured(expr: Expr, scope: Scope) -> Expr:
     """The expression with every structured matrix applied to the other factor of its product.
 
     >>> from peftref.language.parse import parse_expression
@@ -21,11 +22,11 @@ def applied(expr: Expr, scope: Scope) -> Expr:
     >>> from peftref.language.show import show
     >>> from peftref.language.read_size import parse_size
     >>> scope = scope_at("attention.query", {"U": Leaf("U", (parse_size("r"), parse_size("d_in")))}, {"r": 8})
-    >>> show(applied(parse_expression("W @ (householder(U) @ x)"), scope))
+    >>> show(apply_structured(parse_expression("W @ (householder(U) @ x)"), scope))
     'W @ (x - U.T @ (wy(U) @ (U @ x)))'
     """
     if isinstance(expr, Call):
-        expr = rebuild(expr, lambda child: applied(child, scope))
+        expr = rebuild(expr, lambda child: apply_structured(child, scope))
     match expr:
         case Call("matmul", (left, right)):
             return _left(left, right, scope) or _right(left, right) or expr
@@ -86,3 +87,8 @@ def _untransposed(matrix: Expr) -> tuple[bool, Expr]:
 def _turned(matrix: Expr) -> Expr:
     back, inner = _untransposed(matrix)
     return inner if back else call("transpose", matrix)
+
+
+RULE = Rule(
+    "apply a structured matrix without forming it", "form", lambda expr, meter: apply_structured(expr, meter.scope)
+)

@@ -7,10 +7,11 @@ frozen ones. The value is U; what M does to the gradient is the map the other wa
 from __future__ import annotations
 
 from peftref.language.expr import Call, Expr, Name, call, names, rebuild
+from peftref.language.rewrite.rule import Rule
 from peftref.language.scope import Scope
 
 
-def steered(expr: Expr, scope: Scope, learning: frozenset[str]) -> Expr:
+def override_gradient(expr: Expr, scope: Scope, learning: frozenset[str]) -> Expr:
     """The expression without values of which only the gradient is wanted. learning: the names that need a gradient.
 
     >>> from peftref.language.parse import parse_expression
@@ -20,7 +21,7 @@ def steered(expr: Expr, scope: Scope, learning: frozenset[str]) -> Expr:
     >>> leaf = lambda name, *dims: Leaf(name, tuple(parse_size(dim) for dim in dims))
     >>> scope = scope_at("attention.query", {"A": leaf("A", "r", "d_in"), "M": leaf("M", "r", "r")}, {"r": 8})
     >>> expr = parse_expression("(M @ A + stop_gradient(A - M @ A)) @ x")
-    >>> show(steered(expr, scope, frozenset("Ax")))
+    >>> show(override_gradient(expr, scope, frozenset("Ax")))
     'steered(A, M.T @ A) @ x'
     """
     match expr:
@@ -31,7 +32,7 @@ def steered(expr: Expr, scope: Scope, learning: frozenset[str]) -> Expr:
                 back = transposed(made, value, value, scope)
                 if back is not None:
                     return call("steered", value, back)
-    return rebuild(expr, lambda part: steered(part, scope, learning)) if isinstance(expr, Call) else expr
+    return rebuild(expr, lambda part: override_gradient(part, scope, learning)) if isinstance(expr, Call) else expr
 
 
 def transposed(expr: Expr, value: Name, of: Expr, scope: Scope) -> Expr | None:
@@ -77,3 +78,10 @@ def _across(matrix: Expr) -> Expr:
         case Call("transpose", (inner,)):
             return inner
     return call("transpose", matrix)
+
+
+RULE = Rule(
+    "turn the gradient in place of a value that is wanted for its gradient only",
+    "always",
+    lambda expr, meter: override_gradient(expr, meter.scope, meter.load.learning),
+)

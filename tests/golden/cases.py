@@ -38,7 +38,7 @@ from peftref.exchange.peft.write import write_peft
 from peftref.host.family import read_family
 from peftref.host.locate.resolve import resolve
 from peftref.host.presets import load_preset
-from peftref.language.rewrite.rules import register, rules
+from peftref.language.rewrite import rules as laws
 from peftref.modules.attach import attach, set_active
 from peftref.modules.per_sample import per_sample
 from peftref.modules.restore import refill, restore
@@ -533,7 +533,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "stream-twice": two_streams,
     "packed": packed_mean,
     "table-full": positions_used_up,
-    "bad-rule": lambda folder: register(rules("product")[0]),
+    "bad-rule": lambda folder: laws.register(laws.rules("product")[0]),
     "merge-order": merged_before_another,
     "merge-for-good": merged_for_good_while_idle,
     "few-bits": in_few_bits,

@@ -55,7 +55,8 @@ def rich_print(thing: Any) -> None:
 
 def print_table(table: Table, form: str = "rich") -> None:
     """Prints a table in a form: rich, md, latex, csv, json, html."""
-    from peftref.report.forms import WRITERS, to_rich
+    from peftref.report.forms import WRITERS
+    from peftref.report.terminal import to_rich
 
     if form == "rich":
         rich_print(to_rich(table, _width() or WIDE))

@@ -1,12 +1,13 @@
-"""Text and tables at the width that there is: no word is broken, and what does not fit side by side stands below one another."""
+"""Text and tables at the width that there is: no word is broken, and nothing is left out."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-_PIECE = re.compile(r"\s+|[(]*[^\s/,·*+()-]+[)/,·*+-]*|[()/,·*+-]+")
-"""What a line may be broken between: blanks, and after a hyphen, a slash, a comma, a sign or a closing bracket within a word."""
+_HYPHENED = re.compile(r"[(\[]*[^\W\d_]+(?:-[^\W\d_]+)+[)\],;:.]*")
+_HYPHEN = re.compile(r"(?<=[^\W\d_]{3}-)(?=[^\W\d_]{3})")
+"""A word of letters and hyphens, and where it may be broken: after a hyphen between three letters and three."""
 
 GAP = 2
 """Blanks between two columns."""
@@ -15,10 +16,11 @@ GAP = 2
 def pieces(text: str) -> list[str]:
     """The parts of a text between which a line may break; joined they are the text.
 
-    >>> pieces("dense: linear MLP / none")
-    ['dense:', ' ', 'linear', ' ', 'MLP', ' ', '/', ' ', 'none']
+    >>> pieces("intra-connectivity 1,024 of h / r")
+    ['intra-', 'connectivity', ' ', '1,024', ' ', 'of', ' ', 'h', ' ', '/', ' ', 'r']
     """
-    return _PIECE.findall(text)
+    words = re.findall(r"\s+|\S+", text)
+    return [part for word in words for part in (_HYPHEN.split(word) if _HYPHENED.fullmatch(word) else [word])]
 
 
 def longest(text: str) -> int:
@@ -57,28 +59,52 @@ def widths(columns: Sequence[Sequence[str]], total: int) -> tuple[int, ...] | No
     >>> widths([["technique"], ["connectivity"]], 20) is None
     True
     """
-    least = [max(map(longest, texts)) for texts in columns]
-    found = [max(map(len, texts)) for texts in columns]
     room = total - GAP * (len(columns) - 1)
+    least = [max(map(longest, texts)) for texts in columns]
     if sum(least) > room:
         return None
-    while (over := sum(found) - room) > 0:
-        widest = max((i for i in range(len(found)) if found[i] > least[i]), key=lambda i: found[i])
-        next_widest = max((size for size in found if size < found[widest]), default=0)
-        found[widest] = max(least[widest], found[widest] - max(1, min(over, found[widest] - next_widest)))
+    found = [min(room, max(map(len, texts))) for texts in columns]
+    for _ in range(sum(found) - room):
+        found[max((i for i in range(len(found)) if found[i] > least[i]), key=lambda i: found[i])] -= 1
     return tuple(found)
 
 
-def below_one_another(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[list[str]]:
-    """Each row as lines: what stands first in it, then a line `name  value` for every other cell that holds something."""
-    side = max((len(name) for name in names[1:]), default=0)
-    for row in rows:
-        lines = wrap(row[0], width)
-        for name, cell in zip(names[1:], row[1:], strict=True):
-            if cell:
-                if 2 + side + GAP + longest(cell) <= width:
-                    head, *rest = wrap(cell, width - 2 - side - GAP)
-                    lines += [f"  {name:<{side}}{' ' * GAP}{head}", *(" " * (2 + side + GAP) + each for each in rest)]
-                else:
-                    lines += [f"  {name}", *(f"    {each}" for each in wrap(cell, width - 4))]
-        yield lines
+def beside_one_another(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[range]:
+    """The rows of a table that stand together where each row is set as a column, beside one column of the headings.
+
+    As many as fit while their lines are on average no more than two high; one that does not fit stands alone.
+
+    >>> beside_one_another(["technique", "form"], [["LoRA", "parallel"], ["BitFit", "none"], ["(IA)³", "none"]], 28)
+    [range(0, 2), range(2, 3)]
+    """
+    found: list[range] = []
+    start = 0
+    while start < len(rows):
+        end = start + 1
+        while end < len(rows) and _stand(headings, rows[start : end + 1], width):
+            end += 1
+        found.append(range(start, end))
+        start = end
+    return found
+
+
+def _stand(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> bool:
+    columns = [headings, *rows]
+    sizes = widths(columns, width)
+    if sizes is None:
+        return False
+    heights = [
+        max(len(wrap(text, size)) for text, size in zip(line, sizes, strict=True))
+        for line in zip(*columns, strict=True)
+    ]
+    return sum(heights) <= 2 * len(heights)
+
+
+def below_one_another(names: Sequence[str], row: Sequence[str], width: int) -> list[str]:
+    """A row as lines: what stands first in it, then a name and its value for every other cell that holds something."""
+    lines = wrap(row[0], width)
+    for name, cell in zip(names[1:], row[1:], strict=True):
+        if cell:
+            lines += [f"  {line}" for line in wrap(name, width - 2)]
+            lines += [f"    {line}" for line in wrap(cell, width - 4)]
+    return lines

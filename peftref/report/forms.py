@@ -1,4 +1,4 @@
-"""One table, many forms: rich, Markdown, LaTeX, CSV, JSON and HTML from the same columns and rows."""
+"""One table, many forms: Markdown, LaTeX, CSV, JSON and HTML from the same columns and rows."""
 
 from __future__ import annotations
 
@@ -8,43 +8,9 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping
-from itertools import zip_longest
-from typing import TYPE_CHECKING
 
-from peftref.report.fit import GAP, below_one_another, widths, wrap
 from peftref.report.latex import latex_table
 from peftref.report.table import Table, Value
-
-if TYPE_CHECKING:
-    from rich.text import Text
-
-
-def to_rich(table: Table, width: int) -> Text:
-    """The table for a terminal of a width: as columns where no word need be broken, else each row as a block of lines."""
-    from rich.text import Text
-
-    cells, headings = table.cells(), [column.heading for column in table.columns]
-    sizes = widths([[heading, *column] for heading, *column in zip(headings, *cells, strict=True)], width)
-    drawn = Text(no_wrap=True)
-    if table.title:
-        drawn.append("\n".join([*wrap(table.title, width), "", ""]), "italic")
-    if sizes is None:
-        return drawn.append(
-            "\n".join(line for block in below_one_another(headings, cells, width) for line in [*block, ""])
-        )
-    right = [table.numeric(column) for column in table.columns]
-    best = [table.best(column) for column in table.columns]
-    for i, row in enumerate([headings, *cells]):
-        wrapped = [wrap(cell, size) for cell, size in zip(row, sizes, strict=True)]
-        for line in zip_longest(*wrapped, fillvalue=""):
-            for column, (text, size) in enumerate(zip(line, sizes, strict=True)):
-                last = column == len(sizes) - 1 and not right[column]
-                padded = text.rjust(size) if right[column] else text if last else text.ljust(size)
-                drawn.append(padded, "bold" if i - 1 in best[column] else "").append("" if last else " " * GAP)
-            drawn.append("\n")
-        if i == 0:
-            drawn.append("─" * (sum(sizes) + GAP * (len(sizes) - 1)) + "\n")
-    return drawn
 
 
 def to_markdown(table: Table) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from collections import Counter
 from html.parser import HTMLParser
 from typing import Any
 
@@ -13,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peftref.report.fit import longest, pieces, wrap
-from peftref.report.forms import to_csv, to_html, to_json, to_markdown, to_rich
+from peftref.report.forms import to_csv, to_html, to_json, to_markdown
 from peftref.report.latex import latex_table
 from peftref.report.page import page
 from peftref.report.table import Column, Table
+from peftref.report.terminal import to_rich
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
 VALUES = st.one_of(TEXTS, st.integers(-(10**6), 10**6), st.floats(-1e6, 1e6), st.none(), st.booleans())
@@ -116,14 +119,47 @@ def test_a_wrapped_text_is_the_text(text: str, width: int) -> None:
     assert all(len(line) <= width or line.strip() in parts for line in lines)
 
 
-@given(tables(), st.integers(20, 160))
-def test_no_word_is_broken_at_any_width(table: Table, width: int) -> None:
+WORDS = st.from_regex(r"\(?[a-z]{1,9}(-[a-z]{1,9}|,[0-9]{3}|/[a-z]{2})?\)?", fullmatch=True)
+PHRASES = st.lists(WORDS, max_size=6).map(" ".join)
+
+
+@st.composite
+def spoken_tables(draw: st.DrawFn) -> Table:
+    """Tables of words, as ours are: some wide, some with many columns, some with long names."""
+    keys = [f"c{i}" for i in range(draw(st.integers(1, 12)))]
+    columns = tuple(Column(key, draw(WORDS) + " " + draw(PHRASES)) for key in keys)
+    values = st.one_of(PHRASES, st.integers(0, 10**9), st.none())
+    rows = draw(st.lists(st.fixed_dictionaries(dict.fromkeys(keys, values)), min_size=1, max_size=9))
+    return Table(columns, tuple(rows), draw(PHRASES))
+
+
+@given(spoken_tables(), st.integers(24, 160))
+def test_at_any_width_nothing_is_broken_left_out_or_wider_than_the_terminal(table: Table, width: int) -> None:
     text = to_rich(table, width).plain
-    cells = [cell for row in [[column.heading for column in table.columns], *table.cells()] for cell in row]
-    parts = [piece.strip() for cell in cells[len(table.columns) :] for piece in pieces(cell)]
+    cells = [cell for row in table.cells() for cell in row]
+    whole = [word for cell in cells for word in cell.split() if not re.fullmatch(r"\(?[a-z]+-[a-z]+\)?", word)]
+    assert Counter(whole) <= Counter(text.split())
+    assert max(map(len, text.splitlines()), default=0) <= width
+
+
+@given(tables(), st.integers(20, 160))
+def test_strange_letters_are_not_broken_either(table: Table, width: int) -> None:
+    text = to_rich(table, width).plain
+    parts = [piece.strip() for row in table.cells() for cell in row for piece in pieces(cell)]
     assert all(part in text for part in parts)
+    cells = [cell for row in [[column.heading for column in table.columns], *table.cells()] for cell in row]
     if max(map(longest, cells)) + 4 <= width:
         assert max(map(len, text.splitlines()), default=0) <= width
+
+
+def test_where_rows_do_not_fit_they_are_columns_and_what_is_best_stays_bold() -> None:
+    columns = tuple(Column(f"c{i}", f"a heading of words {i}", better="high") for i in range(9))
+    rows = tuple({f"c{i}": 10 * row + i for i in range(9)} for row in range(3))
+    drawn = to_rich(Table(columns, rows), 40)
+    assert drawn.plain.splitlines()[0].split()[-3:] == ["0", "10", "20"]
+    assert [drawn.plain[span.start : span.end].strip() for span in drawn.spans if span.style == "bold"] == [
+        str(20 + i) for i in range(9)
+    ]
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])

@@ -22,6 +22,7 @@ from tests.hosts.families import build
 from tests.parity.adapters.hosts import FIXTURES, batch, host
 from tests.parity.test_adapters import CASES
 from tests.small import small
+from tests.tolerance import close
 
 ELSEWHERE = {"ia3", "madx", "houlsby_invertible", "dora"}
 """Techniques that stand on BERT where adapters does not have them, or has something else."""
@@ -60,7 +61,15 @@ def test_what_adapters_wrote_is_written_again(case: str, tmp_path: Path) -> None
         if key in found:
             assert torch.equal(value, wanted[key])
         else:  # an orthonormal weight, whose parametrisation has more than one form
-            torch.testing.assert_close(value, plain(wanted)[key], rtol=0, atol=1e-12)
+            close(value, plain(wanted)[key])
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.endswith(("scaled_par_bn", "mam"))])
+def test_a_whole_number_stays_one_with_a_point(case: str, tmp_path: Path) -> None:
+    """adapters takes a scale for a number by its type: 4 is refused there, 4.0 is not."""
+    attached = read_adapters(FIXTURES / case, host(case.partition("/")[0]))
+    for part in told(write_adapters(attached, tmp_path / "there"))["parts"]:
+        assert isinstance(part.get("scaling", 1.0), float)
 
 
 def test_any_technique_goes_there_and_back(tmp_path: Path) -> None:

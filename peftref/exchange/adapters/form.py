@@ -60,7 +60,10 @@ def config(technique: Technique, host: Host) -> dict[str, Any]:
         for ours, text in part.settings.items():
             value = technique.settings[ours]
             said |= solved(text, part.values.get(ours, {}).get(str(value), value), sizes | said)
-        fields |= said | dict(part.fixed)
+        whole = {
+            field for field, value in said.items() if isinstance(value, int) and isinstance(fields.get(field), float)
+        }
+        fields |= said | {field: float(said[field]) for field in whole} | dict(part.fixed)
         for field, other in part.follow.items():
             value = value_of(str(other), sizes | fields)
             if field in said and fields[field] != value:

@@ -35,6 +35,7 @@ def export(folder: Path) -> list[Path]:
 
     from peftref.exchange.adapters.read import read_adapters
     from peftref.exchange.adapters.write import write_adapters
+    from tests.double import in_double
     from tests.parity.adapters.hosts import FIXTURES, batch, host
     from tests.parity.test_adapters import CASES
 
@@ -48,7 +49,8 @@ def export(folder: Path) -> list[Path]:
             for copy in attached.module.copies:
                 leaf = attached.module.leaf(copy.name)
                 leaf.copy_(leaf.normal_(std=0.3).float())  # adapters loads in single precision
-            out = model(**batch(family))[0]
+            with in_double():
+                out = model(**batch(family))[0]
         made.append(write_adapters(attached, folder / case.replace("/", "-")))
         save_file({"output": out.contiguous()}, made[-1].with_suffix(".safetensors"))
     return made

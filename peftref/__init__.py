@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from peftref.exchange.peft.write import write_peft as write_peft
     from peftref.host.locate.resolve import resolve as resolve
     from peftref.host.locate.slots import slots as slots
+    from peftref.language.op import Op as Op
+    from peftref.language.ops import register_op as register_op
     from peftref.modules.attach import attach as attach
     from peftref.modules.attach import set_active as set_active
     from peftref.modules.attached import Attached as Attached
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Attached": "modules.attached",
     "ModuleCallback": "study.train.checkpoints",
+    "Op": "language.op",
     "PeftrefError": "core.problem",
     "ProcedureCallback": "study.train.callback",
     "Technique": "design.technique",
@@ -56,6 +59,7 @@ _HOME = {
     "read_adapters": "exchange.adapters.read",
     "read_peft": "exchange.peft.read",
     "refill": "modules.restore",
+    "register_op": "language.ops",
     "resolve": "host.locate.resolve",
     "restore": "modules.restore",
     "set_active": "modules.attach",

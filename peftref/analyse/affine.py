@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from peftref.language import einsum
 from peftref.language.expr import Call, Expr, Name, Number, Text, call, names
+from peftref.language.ops import TABLE
 from peftref.language.parse import parse_expression
 from peftref.language.scope import Scope
 from peftref.language.show import show
@@ -64,7 +65,7 @@ def affine(expr: Expr, known: Mapping[str, Affine], blocked: Mapping[str, str], 
 
     Raises NotLinearError.
 
-    >>> from peftref.language.parse import parse_expression
+        from peftref.language.parse import parse_expression
     >>> from peftref.language.scope import Leaf, scope_at
     >>> from peftref.language.read_size import parse_size
     >>> scope = scope_at("ffn.up", {"A": Leaf("A", (parse_size("r"), parse_size("d_in")))}, {"r": 8, "s": 2.0})
@@ -109,19 +110,12 @@ class _Reader:
                 return self._einsum(Call("einsum", (Text("out in, in -> out"), left, right)))
             case "matmul", (left, right) if not self.depends(left):
                 return self.read(right).through(left, self.scope)
-            case (("dropout" | "stop_gradient" | "steered" | "sample"), (inner, *_)):
-                return self.read(inner)
-            case "tile", (inner,) if self.read(inner).scale is None:
-                whole = self.read(inner)
-                tiled = [
-                    None if part is None else Call("tile", (part,), expr.options)
-                    for part in (whole.matrix, whole.shift)
-                ]
-                return Affine(None, *tiled)
-            case "part", (inner, index, count):
-                return self._part(self.read(inner), expr, index, count)
             case "einsum", _:
                 return self._einsum(expr)
+        if TABLE[expr.op].passes:
+            return self.read(args[0])
+        if TABLE[expr.op].columns and not any(self.depends(arg) for arg in args[1:]):
+            return self._columns(self.read(args[0]), expr)
         for arg in args:
             if self.depends(arg):
                 self.read(arg)
@@ -136,11 +130,15 @@ class _Reader:
         size = parse_expression(self.scope.axes(expr)[index].show())
         return ((index,), *axes), Call("tile", (factor,), (("n", size),))
 
-    def _part(self, whole: Affine, expr: Call, index: Expr, count: Expr) -> Affine:
-        if whole.scale is not None:
-            raise NotLinearError(expr, "takes a part of the input itself")
-        cut = [None if part is None else call("part", part, index, count) for part in (whole.matrix, whole.shift)]
-        return Affine(None, *cut)
+    def _columns(self, inner: Affine, expr: Call) -> Affine:
+        """An op along the first axis is the same for a matrix as for each of its columns."""
+        if inner.scale is not None:
+            raise NotLinearError(expr, "takes numbers of the input itself")
+        made = [
+            None if part is None else Call(expr.op, (part, *expr.args[1:]), expr.options)
+            for part in (inner.matrix, inner.shift)
+        ]
+        return Affine(None, *made)
 
     def _einsum(self, expr: Call) -> Affine:
         expr = _fused(expr)
@@ -183,7 +181,7 @@ class _Reader:
 def scaling(expr: Call, at: int, scope: Scope) -> Expr | None:
     """What a contraction multiplies one of its operands with, elementwise: a number, a column, or of its shape; None where it mixes.
 
-    >>> from peftref.language.parse import parse_expression
+        from peftref.language.parse import parse_expression
     >>> from peftref.language.scope import Leaf, scope_at
     >>> from peftref.language.read_size import parse_size
     >>> scope = scope_at("attention.core", {"g": Leaf("g", (parse_size("d_value"),))}, {})

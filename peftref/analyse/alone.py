@@ -71,7 +71,7 @@ def _added(insertion: Insertion, effect: Effect, lacks: frozenset[str], written:
     rule = merge_rule(insertion, effect)
     if not isinstance(rule, Merge) or rule.into != effect.slot or "W" not in rule.values:
         return
-    if any(isinstance(node, Call) and "training" in TABLE[node.op].torch for node in walk(written)):
+    if any(isinstance(node, Call) and TABLE[node.op].random for node in walk(written)):
         return
     whole = call("matmul", optimise(rule.values["W"], meter)[0], Name("x"))
     shift = rule.values.get("b", None if "b" in lacks else Name("b"))

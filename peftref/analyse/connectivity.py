@@ -7,6 +7,7 @@ from peftref.analyse.reading import Part
 from peftref.analyse.row import Cell
 from peftref.analyse.structure import Structure
 from peftref.language.expr import Call, Expr, Text, names, walk
+from peftref.language.op import FIRST
 from peftref.language.ops import TABLE
 from peftref.language.rewrite.constant import constants, depends
 from peftref.language.scope import Leaf
@@ -121,10 +122,7 @@ def _mixes(node: Call, leaves: frozenset[str], part: Part) -> bool:
 
 def _activation(node: Call, leaves: frozenset[str]) -> bool:
     """Whether a node bends a product of leaves: an activation of something that a leaf has mixed."""
-    family = TABLE[node.op].family
-    if node.op == "dropout" or family not in ("activation", "normalisation") or node.op.startswith("norm"):
-        return False
-    return any(
+    return TABLE[node.op].family in ("activation", "normalisation") and any(
         isinstance(each, Call) and TABLE[each.op].family == "contraction" and names(each) & leaves
         for each in walk(node)
     )
@@ -152,8 +150,8 @@ def _weighs(node: Call, part: Part) -> bool:
 
 
 def _is_gate(expr: Expr) -> bool:
-    """Whether a value is an activation or a softmax, or the mean of one."""
-    while isinstance(expr, Call) and expr.op in ("mean_tokens", "part", "dropout", "stop_gradient", "steered"):
+    """Whether a value is an activation or a softmax, or something linear of one, such as its mean or a part of it."""
+    while isinstance(expr, Call) and TABLE[expr.op].linear == FIRST:
         expr = expr.args[0]
     return isinstance(expr, Call) and TABLE[expr.op].family in ("activation", "normalisation")
 

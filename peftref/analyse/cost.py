@@ -18,6 +18,7 @@ from peftref.host.host import Host
 from peftref.host.locate.resolve import resolve
 from peftref.host.site import Site
 from peftref.language.expr import Call, Expr, Name, names, walk
+from peftref.language.ops import TABLE
 from peftref.language.rewrite.computed import computed
 from peftref.language.rewrite.cost import Load
 from peftref.language.rewrite.optimise import optimise
@@ -172,7 +173,7 @@ def _longer(technique: Technique, placed: Iterable[Placement], kind: str) -> Map
             measure = meter(technique, placement, Load())
             for quantity in {"h", "k"} & set(placement.values):
                 for node in walk(placement.values[quantity]):
-                    if isinstance(node, Call) and node.op == "concat" and Name(quantity) in node.args:
+                    if isinstance(node, Call) and TABLE[node.op].lengthens and Name(quantity) in node.args:
                         rows = sum(measure.shape(arg)[0] for arg in node.args if arg != Name(quantity))
                         found[placement.site.name] += rows
     return found

@@ -66,7 +66,7 @@ def meetings(name: str, value: Expr, effect: Effect, leaves: frozenset[str]) -> 
 
 
 def _form(name: str, value: Expr, effect: Effect, leaves: frozenset[str]) -> Form:
-    if isinstance(value, Call) and value.op == "concat" and Name(name) in value.args:
+    if isinstance(value, Call) and TABLE[value.op].lengthens and Name(name) in value.args:
         rest = [arg for arg in value.args if arg != Name(name)]
         return Form(name, value, "concatenation", rest[0])
     terms = addends(value)

@@ -12,7 +12,7 @@ from peftref.design.inits import INITS
 from peftref.design.insertion import insertions
 from peftref.design.procedures import PROCEDURES
 from peftref.design.technique import Technique
-from peftref.language.expr import Call, Expr, Name, Number, Text, names, rebuild, substitute
+from peftref.language.expr import Call, Expr, Name, Number, Text, names, rebuild, substitute, walk
 from peftref.language.ops import TABLE
 from peftref.language.rewrite.simplify import simplify
 from peftref.language.scope import Leaf
@@ -94,7 +94,7 @@ def _still(technique: Technique) -> dict[str, Expr]:
 
 
 def _answer(quantity: str, value: Expr, exact: Mapping[str, Expr], near: Mapping[str, Expr]) -> Identity:
-    if any(isinstance(node, Call) and node.op == "concat" for node in [value]):
+    if isinstance(value, Call) and TABLE[value.op].lengthens:
         return Identity("no", f"{show(value)} is longer than {quantity} from the start")
     start = _at(value, exact)
     zeros = [name for name, leaf in exact.items() if leaf == Number(0)]
@@ -113,18 +113,8 @@ def _answer(quantity: str, value: Expr, exact: Mapping[str, Expr], near: Mapping
         return Identity(
             "near", f"{', '.join(small)} {'starts' if len(small) == 1 else 'start'} at small random numbers"
         )
-    undecided = [
-        node
-        for node in _calls(start)
-        if node.op in ("norm", "norm_rows", "norm_cols", "qr", "gram_schmidt", "inverse", "layer_norm")
-    ]
+    undecided = any(TABLE[node.op].opaque for node in walk(start) if isinstance(node, Call))
     return Identity("open" if undecided else "no", f"{quantity}' = {show(start)} at the start")
-
-
-def _calls(expr: Expr) -> list[Call]:
-    if not isinstance(expr, Call):
-        return []
-    return [expr, *(node for arg in expr.args for node in _calls(arg))]
 
 
 def _start(leaf: Leaf) -> Expr:
@@ -171,27 +161,26 @@ def _at(expr: Expr, start: Mapping[str, Expr]) -> Expr:
 
 def _eye(expr: Call) -> Expr:
     """The laws of the identity matrix: where it comes from, and what it leaves as it is; and `a * b / a = b`."""
+    op = TABLE[expr.op]
+    if op.zero is not None and expr.args == (Number(0),):
+        return EYE if op.zero == "identity" else Number(1)
+    if op.identity and all(arg == EYE for arg in expr.args):
+        return EYE
+    if op.passes:
+        return expr.args[0]
     match expr:
-        case Call("cayley", (Number(0),)) | Call("diag", (Number(1),)):
+        case Call("diag", (Number(1),)):
             return EYE
         case Call("householder", (Call("transpose", (inner,)),)) if inner == PAIRS:
             return EYE
-        case Call("transpose" | "block_diag" | "butterfly", (inner,)) if inner == EYE:
-            return inner
-        case Call("stop_gradient" | "steered", (inner, *_)):
-            return inner
         case Call("relu", (Name(name) as inner,)) if (row := INITS.get(name.split()[0])) and row.positive:
             return inner
-        case Call("cos" | "exp", (Number(0),)):
-            return Number(1)
         case Call("einsum"):
             return contraction(expr, EYE)
         case Call("matmul", (left, right)) if left == EYE:
             return right
         case Call("matmul", (left, right)) if right == EYE:
             return left
-        case Call("kron", (left, right)) if left == right == EYE:
-            return EYE
         case Call("div", (Call("mul", (left, right)), below)) if left == below:
             return right
         case Call("div", (above, below)) if above == below:

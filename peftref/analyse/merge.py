@@ -17,6 +17,7 @@ from peftref.host.architecture import ARCHITECTURE
 from peftref.language.check import Effect
 from peftref.language.expr import Call, Expr, Name, Number, Text, call, names, walk
 from peftref.language.kind import Kind, KindError
+from peftref.language.ops import TABLE
 from peftref.language.read_size import parse_size
 from peftref.language.rewrite.simplify import simplify
 from peftref.language.scope import Entry, Scope
@@ -278,5 +279,5 @@ def _scope(scope: Scope, into: str) -> Scope:
 
 def _lengthens(values: Iterable[Expr]) -> Expr | None:
     return next(
-        (node for value in values for node in walk(value) if isinstance(node, Call) and node.op == "concat"), None
+        (node for value in values for node in walk(value) if isinstance(node, Call) and TABLE[node.op].lengthens), None
     )

@@ -1,7 +1,7 @@
 """The rows of the whole catalog, remembered between runs.
 
-A row is a pure function of a technique's file and of this package, so what was computed once for the same bytes by the same
-package holds. The memory is one JSON file in the cache folder; without it, or with a damaged one, rows are computed again.
+A row is a pure function of a technique's file and of this package (ops of other packages aside, whose rows are not remembered),
+so what was computed once for the same bytes by the same package holds. The memory is one JSON file in the cache folder; without it, or with a damaged one, rows are computed again.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftref.analyse.row import Cell, Row
 from peftref.core.data import cache_folder
 from peftref.core.problem import PeftrefError
 from peftref.design.catalog import technique_files
+
+if TYPE_CHECKING:
+    from peftref.design.technique import Technique
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -37,7 +40,6 @@ def catalog_rows() -> tuple[Row, ...]:
     known: Mapping[str, Row] = _remembered()
     if not all(key in known for key in keys.values()):
         known = _computed(keys, known)
-        _remember({key: known[key] for key in keys.values()})
     return tuple(known[key] for key in keys.values())
 
 
@@ -46,7 +48,27 @@ def _computed(keys: Mapping[str, str], known: Mapping[str, Row]) -> Mapping[str,
     from peftref.design.load import techniques
 
     missing = [each for each in techniques() if keys[each.name] not in known]
-    return {**known, **{keys[row.name]: row for row in typology(missing)}}
+    rows = {**known, **{keys[row.name]: row for row in typology(missing)}}
+    others = {keys[each.name] for each in missing if _reads_others(each)}
+    _remember({key: rows[key] for key in keys.values() if key not in others})
+    return rows
+
+
+def _reads_others(technique: Technique) -> bool:
+    """Whether a technique is written in ops of other packages, which may change while this one stays."""
+    from peftref.design.insertion import insertions
+    from peftref.language.expr import Call, walk
+    from peftref.language.ops import OPS
+
+    values = [
+        each
+        for insertion in insertions(technique)
+        for effect in insertion.told.values()
+        for each in effect.values.values()
+    ]
+    return not {node.op for value in values for node in walk(value) if isinstance(node, Call)} <= {
+        op.name for op in OPS
+    }
 
 
 def _version() -> str:

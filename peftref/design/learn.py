@@ -51,10 +51,6 @@ def _reached(expr: Expr, zero: frozenset[str]) -> frozenset[str]:
     match expr:
         case Name(name):
             return frozenset({name})
-        case Call("stop_gradient", _):
-            return frozenset()
-        case Call("steered", (inner, _)):
-            return _reached(inner, zero)
         case Call(op, args):
             row = TABLE[op]
             dead = {position for position, arg in enumerate(args) if position in row.vanishes and _is_zero(arg, zero)}
@@ -63,7 +59,7 @@ def _reached(expr: Expr, zero: frozenset[str]) -> frozenset[str]:
                 *(
                     _reached(arg, zero)
                     for position, arg in enumerate(args)
-                    if not (position in row.linear and dead - {position})
+                    if position not in row.still and not (position in row.linear and dead - {position})
                 )
             )
     return frozenset()
@@ -76,7 +72,7 @@ def _is_zero(expr: Expr, zero: frozenset[str]) -> bool:
             return value == 0
         case Name(name):
             return name in zero
-        case Call("add" | "sub", args):
+        case Call(op, args) if TABLE[op].additive:
             return all(_is_zero(arg, zero) for arg in args)
         case Call(op, args):
             return any(position in TABLE[op].vanishes and _is_zero(arg, zero) for position, arg in enumerate(args))

@@ -13,6 +13,7 @@ from peftref.host.host import Host
 from peftref.host.site import Site
 from peftref.language.check import Effect
 from peftref.language.expr import Call, Expr, Name, names
+from peftref.language.ops import TABLE
 from peftref.language.scope import ALIASES, Leaf
 from peftref.language.size import Size
 
@@ -135,7 +136,7 @@ def _past(placement: Placement) -> bool:
     """Whether a placement puts rows of its own in front of keys and values, and does nothing else."""
 
     def rows(name: str, value: Expr) -> bool:
-        if not isinstance(value, Call) or value.op != "concat" or name not in ("k", "v"):
+        if not isinstance(value, Call) or not TABLE[value.op].lengthens or name not in ("k", "v"):
             return False
         *front, last = value.args
         return last == Name(name) and all(placement.effect.scope.kind(each).per == "none" for each in front)

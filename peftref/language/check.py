@@ -190,8 +190,7 @@ class _Check:
                 "shape", f"{target.name}' is {kind.show()}, but {target.name} is {wanted.show()}", part.span,
                 (f"{target.name} is {quantity.about}",),
             )  # fmt: skip
-        lengthens = any(isinstance(node, Call) and node.op == "concat" for node in walk(self.values[target.name]))
-        if lengthens and target.name not in LENGTHENS.get(self.kind, ()):
+        if _lengthens(self.values[target.name]) and target.name not in LENGTHENS.get(self.kind, ()):
             self._add(
                 "length-change", f"{target.name}' would have more tokens than {target.name}", part.span,
                 hint="concat lengthens h at embedding, or k and v at attention.core",
@@ -212,11 +211,7 @@ class _Check:
                 primed[-1].span,
                 hint=f"set some of {choices}",
             )
-        longer = {
-            name
-            for name, value in self.values.items()
-            if any(isinstance(n, Call) and n.op == "concat" for n in walk(value))
-        }
+        longer = {name for name, value in self.values.items() if _lengthens(value)}
         if self.kind == "core" and longer in ({"k"}, {"v"}):
             self._add(
                 "length-change", "k' and v' must be lengthened together", primed[-1].span, hint="concat rows to both"
@@ -226,3 +221,8 @@ class _Check:
         self, code: str, text: str, span: tuple[int, int], notes: Iterable[str] = (), hint: str | None = None
     ) -> None:
         self.problems.append(Problem(code, text, self.locate(*span), tuple(notes), hint))
+
+
+def _lengthens(value: Expr) -> bool:
+    """Whether a value has more tokens than what it is made of."""
+    return any(isinstance(node, Call) and node.op in TABLE and TABLE[node.op].lengthens for node in walk(value))

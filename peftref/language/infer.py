@@ -45,15 +45,12 @@ def infer(expr: Expr, scope: Scope, report: Report) -> Kind | None:
                 for arg in args:
                     infer(arg, scope, report)
                 return None
-            operands = args[1:] if op_name == "einsum" and args and isinstance(args[0], Text) else args
+            operands = args[1:] if op.pattern and args and isinstance(args[0], Text) else args
             kinds = [infer(arg, scope, report) for arg in operands]
-            allowed = dict(op.options)
-            for key, value in options:
-                if op_name == "einsum":
-                    continue
-                if key not in allowed:
-                    has = f"it has: {', '.join(allowed)}" if allowed else "it has none"
-                    report("op-arguments", f"{op_name} has no option {key}", expr, (has,), nearest(key, allowed))
+            for key, value in () if op.pattern else options:
+                if key not in op.options:
+                    has = f"it has: {', '.join(op.options)}" if op.options else "it has none"
+                    report("op-arguments", f"{op_name} has no option {key}", expr, (has,), nearest(key, op.options))
                 elif infer(value, scope, report) not in (SCALAR, None):
                     report("op-arguments", f"the option {key} of {op_name} is a number", expr, (), None)
             least, most = op.arity

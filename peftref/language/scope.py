@@ -13,6 +13,7 @@ from peftref.host.architecture import ARCHITECTURE, SIZES, slot_beside
 from peftref.language import einsum
 from peftref.language.expr import Call, Expr, Name, Number, Text
 from peftref.language.kind import SCALAR, Kind, KindError
+from peftref.language.op import Op
 from peftref.language.ops import TABLE
 from peftref.language.read_size import parse_size, size_of
 from peftref.language.show import show
@@ -105,8 +106,10 @@ class Scope:
 
     def axes(self, expr: Call) -> dict[str, Size]:
         """The size of every axis of an einsum."""
-        pattern, given = _pattern(expr)
-        return einsum.bind(pattern, tuple(self.kind(arg) for arg in expr.args[1:]), given)
+        text, *operands = expr.args
+        assert isinstance(text, Text)
+        given = {name: size_of(value) for name, value in expr.options}
+        return einsum.bind(einsum.parse_pattern(text.value), tuple(self.kind(arg) for arg in operands), given)
 
     def entry(self, name: str) -> Entry | None:
         """What a name stands for, a sibling's quantity (`attention.key.W`) included."""
@@ -122,25 +125,29 @@ class Scope:
 
 
 def apply_rule(expr: Call, kinds: tuple[Kind, ...]) -> Kind:
-    """The kind of a call's result; raises KindError. Patterns and part counts are read from the arguments themselves."""
-    if expr.op == "einsum":
-        pattern, given = _pattern(expr)
-        return einsum.rule(pattern, kinds, given)
-    if expr.op == "part":
-        _, index, count = expr.args
-        if not (isinstance(index, Number) and isinstance(count, Number) and 0 <= index.value < count.value):
-            raise KindError("part takes a whole number i and a whole number n above it: part(z, 0, 2)")
-        if not kinds[0].dims:
-            raise KindError("part needs a vector or a stack, and this is a number")
-        return Kind((kinds[0].dims[0] / Size.of(int(count.value)), *kinds[0].dims[1:]), kinds[0].per)
+    """The kind of a call's result, from the kinds of its operands without patterns; raises KindError."""
     op = TABLE[expr.op]
-    if op.sized is None:
-        return op.rule(kinds)
-    sizes = {name: _option(op.name, name, value) for name, value in expr.options}
-    missing = [name for name, default in op.options if default is None and name not in sizes]
+    given = [(name, value) for name, value in expr.options if op.pattern or name in op.options]
+    sizes = {name: _option(op.name, name, value) for name, value in given}
+    missing = [name for name, default in op.options.items() if default is None and name not in sizes]
     if missing:
         raise KindError(f"{op.name} needs the option {missing[0]}", f"for example {op.example}")
-    return op.sized(kinds, sizes)
+    left = iter(kinds)
+    operands = [
+        arg.value if isinstance(arg, Text) else _literal(op, i, arg, next(left)) for i, arg in enumerate(expr.args)
+    ]
+    return op.rule(*operands, **sizes)
+
+
+def _literal(op: Op, number: int, arg: Expr, kind: Kind) -> Kind | int | float:
+    """An operand that must be written out as a number, or the kind of any other."""
+    if number not in op.literals:
+        return kind
+    if not isinstance(arg, Number):
+        raise KindError(
+            f"operand {number + 1} of {op.name} is a number that is written out", f"for example {op.example}"
+        )
+    return arg.value
 
 
 def _option(op: str, name: str, value: Expr) -> Size:
@@ -148,12 +155,6 @@ def _option(op: str, name: str, value: Expr) -> Size:
         return size_of(value)
     except PeftrefError:
         raise KindError(f"the option {name} of {op} is {show(value)}, which is no size") from None
-
-
-def _pattern(expr: Call) -> tuple[einsum.Pattern, dict[str, Size]]:
-    if not isinstance(expr.args[0], Text):
-        raise KindError('the first operand of einsum is a pattern in quotes: "a b, b -> a"')
-    return einsum.parse_pattern(expr.args[0].value), {name: size_of(value) for name, value in expr.options}
 
 
 Carried = Mapping[str, tuple[Size, ...]]

@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -38,6 +39,7 @@ from peftref.exchange.peft.write import write_peft
 from peftref.host.family import read_family
 from peftref.host.locate.resolve import resolve
 from peftref.host.presets import load_preset
+from peftref.language.ops import TABLE, register_op
 from peftref.language.rewrite import rules as laws
 from peftref.modules.attach import attach, set_active
 from peftref.modules.per_sample import per_sample
@@ -507,6 +509,7 @@ CASES: dict[str, Case] = {code: technique(code) for code in (*CHANGED, *WHOLE)} 
     "checkpoint-reentrant": reentrant,
     "mixes-groups": grouped,
     "bad-label": rows("text\tlabel\na\tyes\nb\tno\nc\tperhaps\n", labels=("no", "yes")),
+    "bad-op": lambda folder: register_op(replace(TABLE["kron"], name="twice")),
     "bad-rate": lambda folder: rates("1e-3,fast,-1"),
     "bad-rows": rows("text\tlabel\na\t0\nb\tc\t1\n"),
     "bad-setting": lambda folder: given("lora:r"),

@@ -7,11 +7,11 @@ from hypothesis import given
 
 from peftref.core.problem import Problem
 from peftref.language.check import check
-from peftref.language.ops import OPS
 from peftref.language.parse import parse, parse_expression, plain_locate
 from peftref.language.read_size import parse_size
 from peftref.language.scope import Leaf
 from peftref.language.show import show
+from tests.language.every_op import EVERY_OP
 from tests.language.strategies import expressions, scope
 
 
@@ -91,7 +91,7 @@ def test_what_is_shown_reads_back_as_itself(expr) -> None:  # type: ignore[no-un
     assert scope().kind(expr).show() == "[d_out] per token"
 
 
-@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+@pytest.mark.parametrize("op", EVERY_OP, ids=lambda op: op.name)
 def test_the_example_of_every_op_parses_back(op) -> None:  # type: ignore[no-untyped-def]
     expr = parse_expression(op.example)
     assert parse_expression(show(expr)) == expr

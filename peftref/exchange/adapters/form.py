@@ -19,7 +19,7 @@ from peftref.exchange.terms import solved, value_of
 from peftref.host.architecture import slots_of
 from peftref.host.host import Host
 from peftref.host.site import Site
-from peftref.modules.compile.functions import gram_schmidt
+from peftref.language.ops.orthogonal import gram_schmidt
 
 UNION, GATE = "union", "gate/"
 

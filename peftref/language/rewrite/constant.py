@@ -35,9 +35,6 @@ def constants(expr: Expr, scope: Scope) -> list[Expr]:
     return list(found)
 
 
-_COSTLY = frozenset({"contraction", "activation", "normalisation", "orthogonal"})
-
-
 def foldable(expr: Expr, scope: Scope) -> list[Expr]:
     """The largest constant parts that cost more than an elementwise step: made once where they do not change.
 
@@ -54,6 +51,5 @@ def foldable(expr: Expr, scope: Scope) -> list[Expr]:
 def _costs(part: Expr) -> bool:
     if not isinstance(part, Call):
         return False
-    if TABLE[part.op].family in _COSTLY or part.op in ("kron", "block_diag"):
-        return True
-    return any(_costs(arg) for arg in (part.args[:1] if part.op == "steered" else part.args))
+    op = TABLE[part.op]
+    return op.costly or any(_costs(arg) for i, arg in enumerate(part.args) if i not in op.aside)

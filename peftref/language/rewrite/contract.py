@@ -8,10 +8,11 @@ from itertools import combinations
 
 from peftref.language import einsum
 from peftref.language.expr import Call, Expr, Name, Number, Text, call, walk
+from peftref.language.op import Axis
 from peftref.language.ops import TABLE
 from peftref.language.parse import parse_expression
 from peftref.language.rewrite.cost import Meter
-from peftref.language.rewrite.network import Axis, Network, NotMultilinearError, network
+from peftref.language.rewrite.network import Network, NotMultilinearError, network
 from peftref.language.scope import Scope
 from peftref.language.size import Size
 

@@ -146,24 +146,22 @@ class Meter:
         match expr:
             case Name(name):
                 return name in self.load.learning
-            case Call("stop_gradient", _):
-                return False
-            case Call("steered", (inner, _)):
-                return self.learns(inner)
-            case Call(_, args):
-                return any(self.learns(arg) for arg in args)
+            case Call(op, args):
+                return any(self.learns(arg) for i, arg in enumerate(args) if i not in TABLE[op].still)
         return False
 
     def _cost(self, expr: Expr, seen: set[Expr], kept: set[Expr]) -> Cost:
         if not isinstance(expr, Call) or expr in seen or expr in self.given:
             return Cost()
         seen.add(expr)
-        if expr.op == "steered":
-            return self._steered(expr, seen, kept)
-        total = Cost()
-        inside = replace(self, load=replace(self.load, learning=frozenset())) if expr.op == "stop_gradient" else self
-        for arg in expr.args:
-            total += inside._cost(arg, seen, kept)
+        op, total = TABLE[expr.op], Cost()
+        fixed = replace(self, load=replace(self.load, learning=frozenset())) if op.still else self
+        for i, arg in enumerate(expr.args):
+            if i not in op.aside:
+                total += (fixed if i in op.still else self)._cost(arg, seen, kept)
+            elif self.learns(expr):  # a function of the gradient, which is computed in backward and keeps nothing
+                back = fixed._cost(arg, set(), set())
+                total += Cost(0, back.flops, back.elements, fresh=back.fresh)
         own, keeps = self._node(expr)
         kept.update(keeps)
         return total + own
@@ -181,28 +179,20 @@ class Meter:
             return Cost(), ()
         op, kept = TABLE[expr.op], []
         operands = [arg for arg in expr.args if not isinstance(arg, Text)]
-        needing = [i for i, arg in enumerate(operands) if self.learns(arg)]
+        needing = [i for i, arg in enumerate(operands) if self.learns(arg) and i not in op.aside]
         flops = self._flops(expr, operands)
-        moved = 0 if op.name in ("transpose", "part", "stop_gradient") else self.elements(expr)
+        moved = 0 if op.view else self.elements(expr)
         for i, arg in enumerate(operands):
             others = [j for j in needing if j != i]
             kind = self.scope.kind(arg)
             activation = kind.per != "none" or (isinstance(arg, Call) and bool(kind.dims))
             product = len(op.linear & set(range(len(operands)))) > 1
-            if activation and ((product and others) or (not op.linear and op.name not in ("add", "sub") and needing)):
+            if activation and ((product and others) or (not op.linear and not op.additive and needing)):
                 kept.append(arg)
-        outer = op.name in ("mul", "div") or (op.name == "einsum" and not flops)
+        outer = (op.elementwise and op.linear) or (op.pattern and not flops)
         written = moved * (1 + (len(needing) if outer else bool(needing)))
-        return Cost(flops, _backward(expr, flops, needing), written, fresh=written if moved > LARGE else 0), tuple(kept)
-
-    def _steered(self, expr: Call, seen: set[Expr], kept: set[Expr]) -> Cost:
-        """The value as it is; what becomes of its gradient is computed in backward, and keeps nothing."""
-        value, made = expr.args
-        total = self._cost(value, seen, kept)
-        if not self.learns(value):
-            return total
-        back = replace(self, load=replace(self.load, learning=frozenset()))._cost(made, set(), set())
-        return total + Cost(0, back.flops, back.elements, fresh=back.fresh)
+        backward = op.backward(flops, frozenset(needing)) if op.backward else flops * len(needing)
+        return Cost(flops, backward, written, fresh=written if moved > LARGE else 0), tuple(kept)
 
     def _flops(self, expr: Call, operands: Sequence[Expr]) -> int:
         times = self.times(expr)
@@ -215,12 +205,8 @@ class Meter:
             return 2 * prod(met) * widest * (len(operands) - 1)
         if expr.op == "matmul" and self.unit(operands[1]):
             return 0
-        if expr.op == "attend":
-            query, _, value = (self.shape(arg) for arg in operands)
-            keys = self.load.length if self.scope.kind(operands[1]).per == "token" else self.shape(operands[1])[0]
-            return 2 * (prod(query) + prod(query[:-1]) * value[-1]) * keys * times
-        rule = TABLE[expr.op].flops
-        return rule(tuple(self.shape(arg) for arg in operands), self.shape(expr)) * times if rule else 0
+        rule, shapes = TABLE[expr.op].flops, tuple(self.shape(arg) for arg in operands)
+        return rule(shapes, self.shape(expr), self.load.length) * times if rule else 0
 
 
 def _alone(pattern: str) -> frozenset[str]:
@@ -230,10 +216,3 @@ def _alone(pattern: str) -> frozenset[str]:
         return frozenset()
     first, second = ({name for axis in axes for name in axis} for axes in parsed.operands)
     return frozenset((first ^ second) - {name for axis in parsed.result for name in axis})
-
-
-def _backward(expr: Call, flops: int, needing: Sequence[int]) -> int:
-    """As much again for every operand that needs a gradient; attention's scores and weighted sum are half of its work each."""
-    if expr.op == "attend":
-        return flops * (len(needing) + bool({0, 1} & set(needing))) // 2
-    return flops * len(needing)

@@ -13,10 +13,10 @@ from itertools import count
 from peftref.language import einsum
 from peftref.language.expr import Call, Expr, Number, Text
 from peftref.language.kind import Kind
+from peftref.language.op import Axis
+from peftref.language.ops import TABLE
 from peftref.language.scope import Scope
 from peftref.language.size import Size
-
-Axis = tuple[int, ...]
 
 
 class NotMultilinearError(Exception):
@@ -42,7 +42,9 @@ class Network:
     sizes: tuple[tuple[int, Size], ...]
 
 
-_JOINED = frozenset({"matmul", "mul", "kron", "block_diag", "sum", "transpose", "neg", "diag", "einsum"})
+def joins(expr: Expr) -> bool:
+    """Whether an expression is a contraction of its operands."""
+    return isinstance(expr, Call) and (TABLE[expr.op].contraction is not None or TABLE[expr.op].pattern)
 
 
 def network(expr: Expr, scope: Scope) -> Network:
@@ -82,42 +84,17 @@ class _Builder:
         kind = self.scope.kind(expr)
         if not kind.dims and kind.per == "none":
             return [], [expr], ()
-        if not isinstance(expr, Call) or expr.op not in _JOINED:
+        if not isinstance(expr, Call) or not joins(expr):
             return self._whole(expr, kind)
-        if expr.op == "einsum":
+        contraction = TABLE[expr.op].contraction
+        if contraction is None:
             return self._einsum(expr)
         parts = [self.expand(arg) for arg in expr.args]
         operands = [operand for part in parts for operand in part[0]]
         scalars = [scalar for part in parts for scalar in part[1]]
         shapes = [part[2] for part in parts]
-        match expr.op:
-            case "neg":
-                return operands, [Number(-1), *scalars], shapes[0]
-            case "transpose":
-                return operands, scalars, (*shapes[0][:-2], shapes[0][-1], shapes[0][-2])
-            case "sum":
-                return operands, scalars, shapes[0][1:]
-            case "diag":
-                return operands, scalars, shapes[0] * 2
-            case "block_diag":
-                n, a, b = shapes[0]
-                return operands, scalars, ((*n, *a), (*n, *b))
-            case "mul":
-                long, short = sorted(shapes, key=len, reverse=True)
-                for one, other in zip(long, short, strict=False):
-                    self.equal(one, other)
-                return operands, scalars, long
-            case "kron":
-                left, right = shapes
-                for one, other in zip(left[:-2], right[:-2], strict=True):
-                    self.equal(one, other)
-                return operands, scalars, (*left[:-2], (*left[-2], *right[-2]), (*left[-1], *right[-1]))
-        left, right = shapes
-        stack = len(left) - 2
-        for one, other in zip(left[:stack], right[:stack], strict=True):
-            self.equal(one, other)
-        self.equal(left[-1], right[stack])
-        return operands, scalars, (*left[:stack], left[-2], *right[stack + 1 :])
+        sign = [Number(-1)] if expr.op == "neg" else []
+        return operands, [*sign, *scalars], contraction(self.equal, *shapes)
 
     def _whole(self, expr: Expr, kind: Kind) -> tuple[list[Operand], list[Expr], tuple[Axis, ...]]:
         axes = tuple((self.index(dim),) for dim in kind.dims)

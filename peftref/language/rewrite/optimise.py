@@ -8,7 +8,7 @@ from dataclasses import replace
 from peftref.language.expr import Call, Expr, rebuild, walk
 from peftref.language.rewrite.contract import contract
 from peftref.language.rewrite.cost import Meter
-from peftref.language.rewrite.network import NotMultilinearError
+from peftref.language.rewrite.network import NotMultilinearError, joins
 from peftref.language.rewrite.rule import Decision, Rule
 from peftref.language.rewrite.rules import rules
 from peftref.language.rewrite.simplify import simplify
@@ -127,21 +127,6 @@ def _contracted(expr: Call, meter: Meter, decisions: list[Decision]) -> Expr:
 
 def _inner(expr: Expr, meter: Meter, decisions: list[Decision]) -> Expr:
     """Below a product that has its order: only what is no product itself is looked at again."""
-    if (
-        isinstance(expr, Call)
-        and expr.op
-        in (
-            "matmul",
-            "mul",
-            "einsum",
-            "transpose",
-            "kron",
-            "sum",
-            "diag",
-            "block_diag",
-            "neg",
-        )
-        and not _other_forms(expr, meter)
-    ):
+    if isinstance(expr, Call) and joins(expr) and not _other_forms(expr, meter):
         return rebuild(expr, lambda child: _inner(child, meter, decisions))
     return _products(expr, meter, decisions)

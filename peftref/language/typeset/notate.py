@@ -115,7 +115,7 @@ class _Notation:
         if op is None or op.latex is None:
             name = Word(expr.op.replace("_", "-"), "function")
             return applied(name, *(self.box(arg, ANY) for arg in expr.args)), ATOM
-        given = {key: Number(value) for key, value in op.options if value is not None} | dict(expr.options)
+        given = {key: Number(value) for key, value in op.options.items() if value is not None} | dict(expr.options)
         shape = template(op.latex)
         infix = isinstance(shape, Row) and isinstance(shape.parts[0], Hole) and isinstance(shape.parts[1], Sign)
         big = isinstance(shape, Row) and isinstance(getattr(shape.parts[0], "base", None), Sign)

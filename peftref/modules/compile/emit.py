@@ -1,4 +1,4 @@
-"""Expression -> readable torch source. Only this file knows that torch keeps tokens in rows; it imports no torch.
+"""Expression -> readable torch source: op by op as their rows say, sums and products in fewer passes. It imports no torch.
 
 A value per token is a tensor [batch, tokens, *shape], one per sample [batch, 1, *shape], any other [*shape].
 """
@@ -9,14 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from peftref.language.einsum import parse_pattern
 from peftref.language.expr import Call, Expr, Name, Number, Text, walk
 from peftref.language.ops import TABLE
 from peftref.language.read_size import size_of
 from peftref.language.rewrite.simplify import simplify
 from peftref.language.scope import Scope
-from peftref.modules.compile.atom import atom
-from peftref.modules.compile.contraction import contraction
+from peftref.language.source import Source, atom
 
 LONGEST = 72
 """Letters of an expression beyond which it becomes a variable of its own."""
@@ -58,8 +56,9 @@ class Emitter:
     def _count(self, expr: Expr) -> None:
         self._uses[expr] += 1
         if self._uses[expr] == 1 and isinstance(expr, Call):
-            for arg in expr.args[:1] if expr.op == "steered" else expr.args:
-                self._count(arg)
+            for i, arg in enumerate(expr.args):
+                if i not in TABLE[expr.op].aside:
+                    self._count(arg)
 
     def expression(self, expr: Expr) -> str:
         """The source of one value; parts that are used more than once become variables first."""
@@ -86,31 +85,44 @@ class Emitter:
                 return repr(value)
         if not self._is_tensor(expr) and (number := self._folded(expr)) is not None:
             return repr(number)
-        known = {
-            "add": self._add,
-            "sub": self._sub,
-            "matmul": self._matmul,
-            "einsum": self._einsum,
-            "sum": self._sum,
-            "part": self._part,
-            "attend": self._attend,
-            "mean_tokens": self._mean_tokens,
-            "concat": self._concat,
-            "steered": self._steered,
-        }
-        special = known.get(expr.op)
-        if special is not None:
-            return special(expr)
-        op = TABLE[expr.op]
-        if op.name == "mul" and 1 in (folded := [self._folded(arg) for arg in expr.args]):
-            return self.expression(expr.args[1 - folded.index(1)])
-        args = self._aligned(expr) if op.elementwise else [self.expression(arg) for arg in expr.args]
+        return self._fused(expr) or self._written(expr)
+
+    def _fused(self, expr: Call) -> str | None:
+        """A form of sums and products in fewer passes than op by op, where there is one."""
+        match expr:
+            case Call("add"):
+                return self._add(expr)
+            case Call("sub"):
+                return self._sub(expr)
+            case Call("mul") if 1 in (folded := [self._folded(arg) for arg in expr.args]):
+                return self.expression(expr.args[1 - folded.index(1)])
+            case Call("matmul", (Call("transpose", (inner,)) as left, right)) if left not in self.given:
+                kinds = self.scope.kind(left), self.scope.kind(right)
+                if kinds[0].per == "none" != kinds[1].per and [len(kind.dims) for kind in kinds] == [2, 1]:
+                    return f"{atom(self.expression(right))} @ {atom(self.expression(inner))}"
+        return None
+
+    def _written(self, expr: Call) -> str:
+        """An op by its row of the table."""
+        op, source = TABLE[expr.op], TABLE[expr.op].source
+        args = self._aligned(expr) if op.elementwise else [self._operand(expr, i) for i in range(len(expr.args))]
         if op.setting is not None and len(args) < op.arity[1]:
             args.append(repr(self.numbers[op.setting]))
-        atoms = [atom(arg) for arg in args] if op.symbol or op.torch.startswith("{0}") else args
-        options = {name: self._size(given, default) for name, given, default in _options(expr)}
-        options["axes"] = len(self.scope.kind(expr.args[0]).dims)
-        return op.torch.format(*atoms, operands=", ".join(args), **options)
+        given = dict(expr.options)
+        options = {name: default or 0 for name, default in op.options.items()}
+        options |= {name: size_of(value).evaluate(self._sizes()) for name, value in given.items()}
+        kinds = tuple(self.scope.kind(arg) for arg in expr.args if not isinstance(arg, Text))
+        if callable(source):
+            return source(Source(tuple(args), kinds, self.scope.kind(expr), options, self._sizes()))
+        atoms = [atom(arg) for arg in args] if op.symbol or source.startswith("{0}") else args
+        read = self._which() if "{read}" in source else ""
+        return source.format(*atoms, operands=", ".join(args), axes=len(kinds[0].dims), read=read, **options)
+
+    def _operand(self, expr: Call, number: int) -> str:
+        arg = expr.args[number]
+        if isinstance(arg, Text):
+            return arg.value
+        return self._turn(expr, arg) if number in TABLE[expr.op].aside else self.expression(arg)
 
     def _folded(self, expr: Expr) -> int | float | None:
         """The number that an expression of settings and sizes is, or None."""
@@ -139,22 +151,22 @@ class Emitter:
     def _is_tensor(self, expr: Expr) -> bool:
         return any(isinstance(node, Name) and node.name in self.tensors for node in walk(expr))
 
-    def _add(self, expr: Call) -> str:
+    def _add(self, expr: Call) -> str | None:
         """A sum; where one side is a matrix times a value per token, both in one pass. `a + (b - c)` is `(a + b) - c` then."""
         a, right = expr.args
         if (turned := self._shift_first(a, right)) is not None:
-            return self._add(turned)
+            return self._source(turned)
         if isinstance(right, Call) and right.op == "sub" and self._once(right):
             b, c = right.args
             if isinstance(c, Call) and self._adds_product(expr, c):
-                return self._sub(Call("sub", (Call("add", (a, b)), c)))
+                return self._source(Call("sub", (Call("add", (a, b)), c)))
         for sum_side, product in (expr.args, expr.args[::-1]):
             if isinstance(product, Call) and self._adds_product(sum_side, product):
                 matrix, vector = (self.expression(arg) for arg in product.args)
                 if self.scope.kind(sum_side).per == "none":
                     return f"F.linear({vector}, {matrix}, {self.expression(sum_side)})"
                 return f"op.add_product({self.expression(sum_side)}, {vector}, {matrix})"
-        return TABLE["add"].torch.format(*(atom(arg) for arg in self._aligned(expr)))
+        return None
 
     def _shift_first(self, a: Expr, b: Expr) -> Call | None:
         """`(p + q) + b` as `(p + b) + q`, where p is a product and b a constant: the product adds it in its own pass."""
@@ -164,13 +176,13 @@ class Emitter:
         product = isinstance(p, Call) and self._adds_product(b, p)
         return Call("add", (Call("add", (p, b)), q)) if product else None
 
-    def _sub(self, expr: Call) -> str:
+    def _sub(self, expr: Call) -> str | None:
         """A difference; where a matrix times a value per token is taken from a value, both in one pass."""
         whole, product = expr.args
         if isinstance(product, Call) and self._adds_product(whole, product) and self.scope.kind(whole).per == "token":
             matrix, vector = (self.expression(arg) for arg in product.args)
             return f"op.add_product({self.expression(whole)}, {vector}, {matrix}, -1)"
-        return TABLE["sub"].torch.format(*(atom(arg) for arg in self._aligned(expr)))
+        return None
 
     def _once(self, expr: Expr) -> bool:
         """Whether a part is wanted nowhere else, and has no name."""
@@ -185,83 +197,19 @@ class Emitter:
         shapes = len(matrix.dims) == 2 and len(vector.dims) == 1 and whole.dims == self.scope.kind(product).dims
         return shapes and matrix.per == "none" and vector.per == "token" and whole.per in ("token", "none")
 
-    def _matmul(self, expr: Call) -> str:
-        left, right = expr.args
-        a, b = self.scope.kind(left), self.scope.kind(right)
-        vector = len(b.dims) == len(a.dims) - 1
-        if len(a.dims) == 2 and a.per == "none":
-            if vector and b.per != "none":
-                if isinstance(left, Call) and left.op == "transpose" and left not in self.given:
-                    return f"{atom(self.expression(right))} @ {atom(self.expression(left.args[0]))}"
-                return f"F.linear({self.expression(right)}, {self.expression(left)})"
-            return f"{atom(self.expression(left))} @ {atom(self.expression(right))}"
-        if vector:
-            return f"({atom(self.expression(left))} @ {atom(self.expression(right))}[..., None])[..., 0]"
-        return f"{atom(self.expression(left))} @ {atom(self.expression(right))}"
-
-    def _einsum(self, expr: Call) -> str:
-        text, *args = expr.args
-        assert isinstance(text, Text)
-        sizes = {name: size.evaluate(self._sizes()) for name, size in self.scope.axes(expr).items()}
-        operands = [(self.expression(arg), self.scope.kind(arg).per != "none") for arg in args]
-        return contraction(parse_pattern(text.value), operands, self.scope.kind(expr).per != "none", sizes)
-
     def _sizes(self) -> dict[str, int]:
         return {name: int(value) for name, value in self.numbers.items() if isinstance(value, int)}
 
-    def _sum(self, expr: Call) -> str:
-        return f"{atom(self.expression(expr.args[0]))}.sum(-{len(self.scope.kind(expr.args[0]).dims)})"
-
-    def _part(self, expr: Call) -> str:
-        inner, index, count = expr.args
-        assert isinstance(index, Number)
-        assert isinstance(count, Number)
-        kind = self.scope.kind(inner)
-        width = kind.evaluate(self._sizes())[0] // int(count.value)
-        return f"{atom(self.expression(inner))}.narrow(-{len(kind.dims)}, {int(index.value) * width}, {width})"
-
-    def _concat(self, expr: Call) -> str:
-        parts = [
-            f"{atom(self.expression(arg))}[:, 0]" if self.scope.kind(arg).per == "sample" else self.expression(arg)
-            for arg in expr.args
-        ]
-        return f"op.concat({', '.join(parts)})"
-
-    def _steered(self, expr: Call) -> str:
-        """A leaf with a function of its gradient, written in front."""
-        leaf, made = expr.args
-        inner = Emitter(self.scope, self.numbers, self.tensors, given={leaf: "gradient"})
+    def _turn(self, expr: Call, made: Expr) -> str:
+        """The name of a function, written in front, that makes of the gradient of an op's first operand what an expression says."""
+        value = expr.args[0]
+        inner = Emitter(self.scope, self.numbers, self.tensors, given={value: "gradient"})
         (result,) = inner.block([made])
-        name = f"steer_{leaf.name if isinstance(leaf, Name) else len(self.lines)}"
+        name = f"steer_{value.name if isinstance(value, Name) else len(self.lines)}"
         self.lines += [f"def {name}(gradient):", *(f"    {line}" for line in (*inner.lines, f"return {result}"))]
-        return f"op.steered({self.expression(leaf)}, {name})"
-
-    def _attend(self, expr: Call) -> str:
-        heads = self._number(dict(expr.options).get("heads", Number(1)))
-        args = ", ".join(self.expression(arg) for arg in expr.args)
-        return f"op.attend({args}, {int(heads)}, self.context{self._which()})"
-
-    def _mean_tokens(self, expr: Call) -> str:
-        return f"op.mean_tokens({self.expression(expr.args[0])}, self.context{self._which()})"
+        return name
 
     def _which(self) -> str:
         """Which reading of other tokens this is, where it is not the first: what is kept of them in a cache goes by it."""
         self._reads += 1
         return f", {self._reads - 1}" if self._reads > 1 else ""
-
-    def _size(self, given: Expr | None, default: int | None) -> int | None:
-        return default if given is None else size_of(given).evaluate(self._sizes())
-
-    def _number(self, expr: Expr) -> float:
-        match expr:
-            case Number(value):
-                return value
-            case Name(name):
-                return self.numbers[name]
-        raise ValueError("an option is a number or a setting")
-
-
-def _options(expr: Call) -> list[tuple[str, Expr | None, int | None]]:
-    """The options of a call: the name, what was given, and the default."""
-    given = dict(expr.options)
-    return [(name, given.get(name), default) for name, default in TABLE[expr.op].options]

@@ -23,8 +23,8 @@ from peftref.host.host import Host
 from peftref.host.site import Site
 from peftref.language.rewrite.cost import Load
 from peftref.language.rewrite.share import read_by, together
-from peftref.modules.compile import functions as op
 from peftref.modules.compile.decompose import Decompositions
+from peftref.modules.compile.functions import functions
 from peftref.modules.compile.site_source import SitePlan, SiteSource, alone_plan, site_plan
 from peftref.modules.running.bound import Bound
 from peftref.modules.running.carry import Carry
@@ -221,7 +221,7 @@ def load_class(source: SiteSource) -> type[nn.Module]:
     file = f"<peftref {source.name} {mark}>"
     linecache.cache[file] = (len(source.text), None, source.text.splitlines(True), file)
     made = ModuleType(f"peftref.generated.{source.name}_{mark}")
-    vars(made).update({"torch": torch, "nn": nn, "F": F, "op": op, "Shared": Shared})
+    vars(made).update({"torch": torch, "nn": nn, "F": F, "op": functions(), "Shared": Shared})
     exec(
         compile(source.text, file, "exec"), vars(made)
     )  # generated from a checked tree: names are identifiers, nothing of a user's text

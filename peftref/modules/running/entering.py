@@ -92,7 +92,7 @@ class Entering(ABC):
         return -self.rows()
 
     def __getitem__(self, at: Any) -> Tensor:
-        return self.rows()[at]
+        return self.entries(at[1]) if _is_entries(at) else self.rows()[at]
 
     def __getattr__(self, name: str) -> Any:
         """Methods and facts of the rows: `x.unflatten(...)`."""
@@ -227,6 +227,11 @@ _PRODUCTS = frozenset((torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__))
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) or (isinstance(value, Tensor) and value.dim() == 0)
+
+
+def _is_entries(at: Any) -> bool:
+    """Whether an index is positions along the last axis: `x[..., positions]`."""
+    return isinstance(at, tuple) and len(at) == 2 and at[0] is ... and isinstance(at[1], Tensor)
 
 
 def _rows(value: Any) -> Any:

@@ -16,6 +16,7 @@ from peftref.design.placement import Placement, numbers
 from peftref.design.technique import Technique
 from peftref.host.host import Stack
 from peftref.language.expr import Call
+from peftref.language.ops import TABLE
 from peftref.modules.running.override import Override, arguments
 from peftref.modules.running.table import PAST, enough, first_position
 
@@ -35,7 +36,7 @@ def _counted(placement: Placement, technique: Technique) -> int:
         placement.site.slot != "attention.core"
     ):  # the keys of cross attention are another stack's, whose tokens stay where they are
         return 0
-    if not placement.insertion.counted or not isinstance(keys, Call) or keys.op != "concat":
+    if not placement.insertion.counted or not isinstance(keys, Call) or not TABLE[keys.op].lengthens:
         return 0
     kinds = [placement.effect.scope.kind(arg) for arg in keys.args]
     sizes = {k: v for k, v in numbers(placement.site, technique.settings).items() if isinstance(v, int)}

@@ -10,7 +10,7 @@ from hypothesis import given
 from peftref.design.insertion import insertions
 from peftref.design.load import techniques
 from peftref.language.expr import Call, Name, walk
-from peftref.language.ops import OPS, Op
+from peftref.language.op import Op
 from peftref.language.parse import parse, parse_expression
 from peftref.language.read_size import parse_size
 from peftref.language.typeset.box import Hole
@@ -18,6 +18,7 @@ from peftref.language.typeset.latex import latex, latex_box
 from peftref.language.typeset.mathml import mathml, mathml_lines
 from peftref.language.typeset.notate import arithmetic, lines, notate
 from peftref.language.typeset.template import template
+from tests.language.every_op import EVERY_OP
 from tests.language.strategies import expressions, scope
 
 
@@ -37,7 +38,7 @@ def balanced(text: str) -> bool:
     return depth == 0 and text.count(r"\left") == text.count(r"\right")
 
 
-@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+@pytest.mark.parametrize("op", EVERY_OP, ids=lambda op: op.name)
 def test_every_op_is_set(op: Op) -> None:
     """The example of an op names all that it reads, in MathML and in LaTeX, and leaves no place open."""
     expr = parse_expression(op.example)
@@ -51,12 +52,12 @@ def test_every_op_is_set(op: Op) -> None:
             assert node.name in shown, f"{op.example}: {node.name} is not in {shown}"
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op.latex], ids=lambda op: op.name)
+@pytest.mark.parametrize("op", [op for op in EVERY_OP if op.latex], ids=lambda op: op.name)
 def test_a_notation_has_a_place_for_every_operand_it_needs(op: Op) -> None:
     boxes = repr(template(op.latex or ""))
     fields = {part.split("'")[1] for part in boxes.split("Hole(field=")[1:]}
     assert Hole("0").field in fields or "operands" in fields or op.name == "edges"
-    assert {field for field in fields if not field.isdigit()} <= {"operands", *dict(op.options)}
+    assert {field for field in fields if not field.isdigit()} <= {"operands", *op.options}
 
 
 @given(expressions())

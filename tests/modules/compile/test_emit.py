@@ -11,21 +11,22 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 
-import peftref.modules.compile.atom
-import peftref.modules.compile.contraction
+import peftref.language.ops.einsum
+import peftref.language.source
 import peftref.modules.compile.emit
-import peftref.modules.compile.functions as op
+import peftref.modules.compile.functions
 import peftref.modules.compile.oracle
 from peftref.language.expr import Expr
-from peftref.language.ops import OPS
 from peftref.language.parse import parse_expression
 from peftref.language.read_size import parse_size
 from peftref.language.rewrite.cost import Load, Meter
 from peftref.language.rewrite.optimise import optimise
 from peftref.language.scope import Leaf, Scope, scope_at
 from peftref.modules.compile.emit import Emitter
+from peftref.modules.compile.functions import functions
 from peftref.modules.compile.oracle import Oracle
 from peftref.modules.running.flow import Context, Flow
+from tests.language.every_op import EVERY_OP
 from tests.language.rewrite.test_rewrite import random_values
 from tests.language.strategies import LEAVES, SETTINGS, SIZES, expressions, scope
 
@@ -33,9 +34,10 @@ from tests.language.strategies import LEAVES, SETTINGS, SIZES, expressions, scop
 @pytest.mark.parametrize(
     "module",
     [
-        peftref.modules.compile.atom,
-        peftref.modules.compile.contraction,
+        peftref.language.ops.einsum,
+        peftref.language.source,
         peftref.modules.compile.emit,
+        peftref.modules.compile.functions,
         peftref.modules.compile.oracle,
     ],
 )
@@ -51,7 +53,7 @@ def run(expr: Expr, where: Scope, values: dict, numbers: dict, *, causal: bool =
     space = {
         "torch": torch,
         "F": F,
-        "op": op,
+        "op": functions(),
         **names,
         "self": SimpleNamespace(training=False, context=Context(Flow(causal=causal))),
     }
@@ -83,7 +85,7 @@ EXAMPLE_LEAVES = {
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("row", OPS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", EVERY_OP, ids=lambda row: row.name)
 def test_the_example_of_every_op_agrees_with_the_oracle(row, causal: bool) -> None:  # type: ignore[no-untyped-def]
     given_settings = {"r": 4, "n": 3, "tokens": 2, "dropout": 0.1}
     slot = "attention.query" if " W" in f" {row.example}" or "(W" in row.example else "ffn"

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from peftref.language.ops.circulant import circulant
+from peftref.language.ops.scatter import scatter
 from peftref.modules.compile.fourier import correlate, fourier
-from peftref.modules.compile.functions import circulant, scatter
 
 
 @pytest.mark.parametrize("b", [1, 4, 5])

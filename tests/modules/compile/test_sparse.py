@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from peftref.modules.compile.functions import scatter
+from peftref.language.ops.scatter import scatter
 from peftref.modules.compile.sparse import sparse
 
 

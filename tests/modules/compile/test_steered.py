@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import peftref.modules.compile.functions as op
 import peftref.modules.compile.steered
 from peftref.design.load import load
 from peftref.language.expr import Call, Expr, walk
@@ -20,6 +19,7 @@ from peftref.language.rewrite.cost import Load, Meter
 from peftref.language.rewrite.optimise import optimise
 from peftref.language.scope import Leaf, scope_at
 from peftref.modules.compile.emit import Emitter
+from peftref.modules.compile.functions import functions
 from peftref.modules.compile.steered import steered
 from peftref.report.code import code_of
 
@@ -59,7 +59,7 @@ def gradients(expr: Expr) -> tuple[Tensor, dict[str, Tensor]]:
     learning = {name: values[name].requires_grad_() for name in ("U", "V", "x")}
     emitter = Emitter(WHERE, SIZES, {name: f"self.{name}" for name in values})
     (result,) = emitter.block([expr])
-    space = {"torch": torch, "F": F, "op": op, "self": SimpleNamespace(**values)}
+    space = {"torch": torch, "F": F, "op": functions(), "self": SimpleNamespace(**values)}
     exec("\n".join([*emitter.lines, f"result = {result}"]), space)
     made = space["result"]
     assert isinstance(made, Tensor)

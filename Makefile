@@ -28,7 +28,7 @@ test: setup ## all tests, types and style
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(PYTEST)
 
-demo: setup ## compare the founding techniques on the small host that is shipped
+demo: setup ## pretrain a small host of its own and compare the founding techniques on it
 	$(BIN)/peftref demo
 
 lock: ## resolve everything anew, as new as it may be, into requirements.lock (needs uv)
